@@ -1,0 +1,1 @@
+"""A service that receives webhooks and loses none of them."""

@@ -1,0 +1,75 @@
+"""Every setting, read from the environment and from `.env`: `max_attempts` is `MAX_ATTEMPTS`."""
+
+import logging
+import re
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+# What people leave standing when they fill in an example.
+PLACEHOLDER = re.compile(r"replace|change.?me|placeholder|your[-_ ]|example|^x+$", re.IGNORECASE)
+
+logger = logging.getLogger(__name__)
+
+
+def _split(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(part for part in map(str.strip, value.split(",")) if part)
+    return value
+
+
+Secrets = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), Field(repr=False)]
+"""Comma-separated webhook secrets: while they rotate, the old one and the new one are accepted."""
+
+
+class Settings(BaseSettings):
+    """What does not depend on the provider or the queue."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+    )
+
+    environment: Literal["development", "production"] = "production"
+    database_url: str = Field(default="sqlite:///inbox.db", repr=False)
+    max_body_bytes: PositiveInt = 1024 * 1024
+    body_timeout_seconds: PositiveFloat = 10
+    ack_deadline_seconds: PositiveFloat = 5
+    concurrency: PositiveInt = 16
+    handler_timeout_seconds: PositiveFloat = 60
+    handover_seconds: PositiveFloat = 30
+    max_attempts: PositiveInt = 10
+    retry_base_seconds: PositiveFloat = 5
+    retry_cap_seconds: PositiveFloat = 3600
+    sweep_seconds: PositiveFloat = 1
+    drain_seconds: PositiveFloat = 20
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def load(kind: type[S]) -> S:
+    """Read settings, or raise `SystemExit` naming the variables that have no usable value."""
+    try:
+        return kind()
+    except ValidationError as error:
+        wrong = error.errors(include_input=False, include_context=False)
+        lines = (f"{'.'.join(map(str, each['loc'])).upper()}: {each['msg']}" for each in wrong)
+        raise SystemExit("; ".join(lines)) from None
+
+
+settings = load(Settings)
+
+
+def require(variable: str, secrets: tuple[str, ...], remedy: str) -> tuple[str, ...]:
+    """Return the secrets of a variable; in production, raise `SystemExit` if they are not real."""
+    if not secrets:
+        problem = f"{variable} is not set: {remedy}"
+    elif any(PLACEHOLDER.search(secret) for secret in secrets):
+        problem = f"{variable} is still a placeholder: {remedy}"
+    else:
+        return secrets
+    if settings.environment == "production":
+        raise SystemExit(problem)
+    logger.warning("%s", problem)
+    return secrets

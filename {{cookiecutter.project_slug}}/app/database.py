@@ -1,0 +1,74 @@
+"""The database: SQLite out of the box, PostgreSQL by setting `DATABASE_URL`."""
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from app.config import settings
+
+TIMEOUT_SECONDS = 5  # for a connection, for its packets, for another process's SQLite write
+SCHEMA_LOCK = 0x696E626F78  # any number, the same in all processes
+
+try:
+    url = sa.make_url(settings.database_url)
+except sa.exc.ArgumentError:
+    raise SystemExit("DATABASE_URL is no URL: write postgresql://user@host/name") from None
+if url.get_backend_name() not in ("sqlite", "postgresql"):
+    raise SystemExit(f"DATABASE_URL names {url.get_backend_name()}: use sqlite or postgresql")
+
+is_sqlite = url.get_backend_name() == "sqlite"
+metadata = sa.MetaData()
+insert = sqlite.insert if is_sqlite else postgresql.insert
+now: sa.ColumnElement[float] = sa.literal_column(
+    "((julianday('now') - 2440587.5) * 86400.0)"
+    if is_sqlite
+    else "CAST(extract(epoch FROM clock_timestamp()) AS double precision)",
+    sa.Double,
+)
+"""The database's clock, in seconds since the epoch: one clock for all hosts that share it."""
+
+
+def connect() -> tuple[sa.Engine, AsyncEngine]:
+    """Return two engines: one for the thread that commits, one for handlers and queries."""
+    if is_sqlite:
+        engine = sa.create_engine(url.set(drivername="sqlite"), hide_parameters=True)
+        handlers = create_async_engine(url.set(drivername="sqlite+aiosqlite"), hide_parameters=True)
+        for each in (engine, handlers.sync_engine):
+            sa.event.listen(each, "connect", _configure_sqlite)
+            sa.event.listen(each, "begin", _begin_sqlite)
+        return engine, handlers
+    psycopg = url.set(drivername="postgresql+psycopg")
+    options: dict[str, Any] = {
+        "pool_pre_ping": True,
+        "hide_parameters": True,
+        "connect_args": {
+            "connect_timeout": TIMEOUT_SECONDS,
+            "tcp_user_timeout": TIMEOUT_SECONDS * 1000,
+        },
+    }
+    return sa.create_engine(psycopg, **options), create_async_engine(psycopg, **options)
+
+
+def _configure_sqlite(connection: DBAPIConnection, _: object) -> None:
+    connection.isolation_level = None  # leaves BEGIN to _begin_sqlite
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {TIMEOUT_SECONDS * 1000}")
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.close()
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    # A transaction that reads first and then writes fails at once if another wrote in between;
+    # one that takes the write lock at its beginning waits for its turn.
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def create_schema(connection: sa.Connection) -> None:
+    """Create the tables that are missing; any number of processes may do so at once."""
+    if not is_sqlite:
+        connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({SCHEMA_LOCK})"))
+    metadata.create_all(connection)

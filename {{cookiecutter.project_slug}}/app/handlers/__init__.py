@@ -1,0 +1,19 @@
+"""The handlers: each module here handles the events of the provider it is named after."""
+
+import importlib
+import pkgutil
+from collections.abc import Awaitable, Callable
+from functools import cache
+
+from app.events import Event
+
+Handler = Callable[[Event], Awaitable[None]]
+
+
+@cache
+def load() -> dict[str, Handler]:
+    """Import every handler; the keys are the providers' names as they stand in the URL."""
+    return {
+        module.name.replace("_", "-"): importlib.import_module(f"{__name__}.{module.name}").handle
+        for module in pkgutil.iter_modules(__path__)
+    }

@@ -1,0 +1,97 @@
+"""The life of an event after its acknowledgement: claimed, handled, then done, retried or dead."""
+
+import asyncio
+import logging
+import random
+import traceback
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from opentelemetry import metrics
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app import handlers
+from app.commits import StoreUnavailable
+from app.config import settings
+from app.events import Event, LeaseLost, parse_json
+from app.inbox import Inbox
+from app.models import Claim, Key
+
+ERROR_LENGTH = 10_000  # characters of a traceback that are kept
+
+logger = logging.getLogger(__name__)
+attempts = metrics.get_meter(__name__).create_counter(
+    "events.attempts", description="attempts to handle an event, by outcome"
+)
+
+
+class AttemptsExhausted(Exception):
+    """An event was claimed as often as it may be, and no attempt reported back."""
+
+
+async def process_key(inbox: Inbox, key: Key) -> None:
+    """Attempt the event that a queue message names, unless the message is spent."""
+    claim = await inbox.claim(key)
+    if claim is not None:
+        await process(inbox, claim)
+
+
+async def process(inbox: Inbox, claim: Claim) -> None:
+    """Make one attempt at a claimed event, and record how it ended."""
+    committed = False
+
+    @asynccontextmanager
+    async def transaction() -> AsyncIterator[AsyncConnection]:
+        nonlocal committed
+        async with inbox.transaction(claim.key) as connection:
+            yield connection
+        committed = True
+
+    try:
+        if claim.attempts > claim.attempt_limit:
+            raise AttemptsExhausted("the last attempt never ended: its process died")
+        data = parse_json(claim.payload)
+        event = Event(claim.provider, claim.event_id, claim.type, claim.payload, data, transaction)
+        async with asyncio.timeout(settings.handler_timeout_seconds):
+            await handlers.load()[claim.provider](event)
+        if not committed and not await inbox.finish(claim.key, "done"):
+            raise LeaseLost
+        attempts.add(1, {"provider": claim.provider, "outcome": "done"})
+    except LeaseLost:
+        logger.warning("%s: its lease is lost, a later attempt decides", _label(claim))
+    except StoreUnavailable:
+        logger.error("%s: not recorded, its lease will run out", _label(claim))
+    except asyncio.CancelledError:  # shutting down: this attempt does not count
+        await inbox.finish(claim.key, "pending", delay=0, refund=1)
+        raise
+    except (Exception, SystemExit) as error:
+        if committed:
+            logger.error("%s: %s after it was done", _label(claim), type(error).__name__)
+        else:
+            await _failed(inbox, claim, error)
+
+
+async def _failed(inbox: Inbox, claim: Claim, error: BaseException) -> None:
+    # The traceback goes beside the payload and not into the log: it may quote personal data.
+    text = "".join(traceback.format_exception(error))[-ERROR_LENGTH:]
+    text = text.encode(errors="backslashreplace").decode().replace("\0", "\\0")
+    if claim.attempts >= claim.attempt_limit:
+        outcome = "dead"
+        await inbox.finish(claim.key, "dead", error=text)
+        logger.error("%s: dead, %s", _label(claim), type(error).__name__)
+    else:
+        outcome = "failed"
+        delay = backoff(claim.attempts)
+        await inbox.finish(claim.key, "pending", delay=delay, error=text)
+        logger.warning("%s: %s, again in %.1f s", _label(claim), type(error).__name__, delay)
+    attempts.add(1, {"provider": claim.provider, "outcome": outcome})
+
+
+def backoff(attempt: int) -> float:
+    """Return the seconds to wait after this attempt: doubling, bounded, and spread at random."""
+    most = min(settings.retry_cap_seconds, settings.retry_base_seconds * 2 ** min(attempt - 1, 60))
+    return random.uniform(most / 2, most)  # noqa: S311
+
+
+def _label(claim: Claim) -> str:
+    return f"{claim.provider} {claim.type} {claim.event_id} (attempt {claim.attempts})"

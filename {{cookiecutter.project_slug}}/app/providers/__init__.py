@@ -1,0 +1,36 @@
+"""The providers: each module here serves `/webhooks/<its name>`."""
+
+import importlib
+import pkgutil
+from functools import cache
+from typing import Any, Protocol, cast
+
+from fastapi import Request
+
+from app.events import Event
+
+
+class Provider(Protocol):
+    """What a module in this package offers."""
+
+    async def verify(self, request: Request) -> Event:
+        """A FastAPI dependency: the event, once the sender is proved to be who it should be.
+
+        Raises:
+            Unauthorized: the signature is missing, malformed, wrong, stale or from the future.
+            Malformed: it is right, but the body is no event.
+        """
+
+    def deliver(self, data: dict[str, Any], id: str, type: str) -> tuple[bytes, dict[str, str]]:
+        """The body and headers with which the provider would send `data` now, under this id."""
+
+
+@cache
+def load() -> dict[str, Provider]:
+    """Import every provider; the keys are the names as they stand in the URL."""
+    return {
+        module.name.replace("_", "-"): cast(
+            Provider, importlib.import_module(f"{__name__}.{module.name}")
+        )
+        for module in pkgutil.iter_modules(__path__)
+    }

@@ -1,0 +1,27 @@
+"""The relay: hands over whatever is due, woken by new events, or by the clock for all others."""
+
+import asyncio
+import logging
+from contextlib import suppress
+
+from app import queue
+from app.config import settings
+from app.inbox import Inbox
+
+logger = logging.getLogger(__name__)
+
+
+async def relay(inbox: Inbox, stopping: asyncio.Event) -> None:
+    """Hand over due events until `stopping` is set, whatever happens to database and broker."""
+    while not stopping.is_set():
+        inbox.arrived.clear()
+        try:
+            handed_over = await queue.enqueue(inbox)
+        except Exception as error:
+            logger.error("nothing handed over: %s; trying again", type(error).__name__)
+            await asyncio.sleep(settings.sweep_seconds)
+            continue
+        if not handed_over:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(settings.sweep_seconds):
+                    await inbox.arrived.wait()

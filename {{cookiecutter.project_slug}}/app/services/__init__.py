@@ -1,0 +1,1 @@
+"""Your business logic: what the handlers call."""

@@ -1,0 +1,84 @@
+"""arq: the relay puts keys into Redis, workers attempt their events.
+
+The inbox decides what is handled, when and how often; a job is no more than a nudge. Whatever Redis
+loses is handed over again, and a job that comes twice finds its key spent.
+"""
+
+import asyncio
+from typing import Any, ClassVar
+
+from arq import ArqRedis, create_pool, func
+from arq.connections import RedisSettings
+from pydantic import Field
+
+from app.config import Settings, load
+from app.inbox import Inbox
+from app.models import Key
+from app.processing import process_key
+
+BATCH = 100  # jobs
+BROKER_SECONDS = 5  # for Redis to connect, and to answer
+
+
+class BrokerSettings(Settings):
+    """Where Redis is."""
+
+    broker_url: str = Field(default="", repr=False)
+
+
+settings = load(BrokerSettings)
+if settings.environment == "production" and not settings.broker_url:
+    raise SystemExit("BROKER_URL is not set: write redis://host:6379")
+if not settings.broker_url.startswith(("redis://", "rediss://", "unix://", "")):
+    raise SystemExit("BROKER_URL is no Redis: write redis://host:6379")
+redis = RedisSettings.from_dsn(settings.broker_url or "redis://localhost:6379")
+redis.conn_retries = 0  # the relay tries again
+
+_pool: ArqRedis | None = None
+
+
+async def enqueue(inbox: Inbox) -> int:
+    """Put the keys of what is due into Redis; return how many there were."""
+    global _pool
+    async with inbox.handover(BATCH) as keys, asyncio.timeout(BROKER_SECONDS):
+        if keys and _pool is None:
+            _pool = await create_pool(redis)
+        for key in keys:
+            await _pool.enqueue_job("attempt", *key, _job_id=f"{key.id}:{key.attempts}")
+    return len(keys)
+
+
+async def drain() -> None:
+    """Disconnect: this process handles no events."""
+    global _pool
+    if _pool is not None:
+        await _pool.aclose()
+        _pool = None
+
+
+async def attempt(ctx: dict[str, Any], id: int, attempts: int) -> None:
+    """Attempt an event in the worker."""
+    await process_key(ctx["inbox"], Key(id, attempts))
+
+
+async def begin(ctx: dict[str, Any]) -> None:
+    """Open the inbox of a worker."""
+    ctx["inbox"] = Inbox()
+
+
+async def end(ctx: dict[str, Any]) -> None:
+    """Close the inbox of a worker."""
+    await ctx["inbox"].close()
+
+
+class WorkerSettings:
+    """What `arq app.queue.WorkerSettings` runs."""
+
+    functions: ClassVar = [func(attempt, keep_result=0, max_tries=1)]
+    redis_settings = redis
+    max_jobs = settings.concurrency
+    job_timeout = settings.handler_timeout_seconds + 60  # ours ends an attempt before arq's does
+    job_completion_wait = int(settings.drain_seconds)
+    poll_delay = 0.1
+    on_startup = begin
+    on_shutdown = end

@@ -1,0 +1,93 @@
+"""Celery: the relay publishes keys, workers attempt their events.
+
+The inbox decides what is handled, when and how often; a message is no more than a nudge. Whatever
+the broker loses or delivers twice is handed over again or finds its key spent.
+"""
+
+import asyncio
+import threading
+from functools import cache
+from pathlib import Path
+
+from celery import Celery
+from pydantic import Field
+
+from app.config import Settings, load
+from app.inbox import Inbox
+from app.models import Key
+from app.processing import process_key
+
+BATCH = 100  # messages
+BROKER_SECONDS = 5  # for the broker to connect, and to answer
+FOLDER = "filesystem://"
+
+
+class BrokerSettings(Settings):
+    """Where the broker is: `redis://...`, `amqp://...` or, for development, a folder."""
+
+    broker_url: str = Field(default=FOLDER + ".broker", repr=False)
+
+
+settings = load(BrokerSettings)
+url = settings.broker_url
+if settings.environment == "production" and url.startswith(FOLDER):
+    raise SystemExit("BROKER_URL is not set: write redis://host or amqp://user:password@host")
+
+if url.startswith(FOLDER):
+    folder = Path(url.removeprefix(FOLDER)).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    options = dict.fromkeys(("data_folder_in", "data_folder_out"), str(folder))
+    options["control_folder"] = str(folder / "control")
+    url = FOLDER
+elif url.startswith("amqp"):
+    options = dict.fromkeys(("connect_timeout", "read_timeout", "write_timeout"), BROKER_SECONDS)
+else:
+    options = dict.fromkeys(("socket_connect_timeout", "socket_timeout"), BROKER_SECONDS)
+
+celery = Celery("app", broker=url)
+celery.conf.update(
+    broker_transport_options=options,
+    broker_connection_timeout=BROKER_SECONDS,
+    broker_connection_retry_on_startup=True,
+    broker_connection_max_retries=None,
+    task_acks_late=True,
+    task_reject_on_worker_lost=True,
+    task_ignore_result=True,
+    task_publish_retry=False,  # the relay tries again
+    worker_pool="threads",  # they wait while one event loop does the work
+    worker_concurrency=settings.concurrency,
+    worker_prefetch_multiplier=1,
+    worker_soft_shutdown_timeout=settings.drain_seconds,
+)
+
+
+async def enqueue(inbox: Inbox) -> int:
+    """Publish the keys of what is due; return how many there were."""
+    async with inbox.handover(BATCH) as keys:
+        await asyncio.to_thread(_publish, keys)
+    return len(keys)
+
+
+def _publish(keys: list[Key]) -> None:
+    with celery.producer_or_acquire() as producer:
+        for key in keys:
+            attempt.apply_async(key, producer=producer)
+
+
+async def drain() -> None:
+    """Do nothing: this process handles no events."""
+
+
+@celery.task(name="attempt")
+def attempt(id: int, attempts: int) -> None:
+    """Attempt an event in the worker."""
+    inbox, loop = _worker()
+    asyncio.run_coroutine_threadsafe(process_key(inbox, Key(id, attempts)), loop).result()
+
+
+@cache
+def _worker() -> tuple[Inbox, asyncio.AbstractEventLoop]:
+    """The one inbox and event loop of a worker process, begun at its first task."""
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="handlers", daemon=True).start()
+    return Inbox(), loop

@@ -1,0 +1,106 @@
+"""Webhooks signed with an HMAC (RFC 2104) over the raw body, in the way your sender does it."""
+
+import base64
+import hashlib
+import hmac
+import json
+import time
+from typing import Annotated, Any, Literal
+
+from fastapi import Request
+from pydantic import PositiveInt, StringConstraints
+
+from app.config import Secrets, Settings, load, require
+from app.events import Event, Malformed, Unauthorized, name, parse_json
+
+Place = Annotated[str, StringConstraints(pattern=r"^(header|json):.+$")]
+"""Where a value stands: `header:X-Event-Type`, or `json:meta.type` for a field in the body."""
+
+
+class CustomSettings(Settings):
+    """How the sender signs, and where it puts what we need to know."""
+
+    custom_webhook_secret: Secrets = ()
+    custom_webhook_header: str = "X-Signature"
+    custom_webhook_algorithm: Literal["sha256", "sha512", "sha1"] = "sha256"
+    custom_webhook_encoding: Literal["hex", "base64"] = "hex"
+    custom_webhook_prefix: str = ""
+    custom_webhook_timestamp_header: str = ""
+    custom_webhook_tolerance_seconds: PositiveInt = 300
+    custom_webhook_id: Place = "json:id"
+    custom_webhook_type: Place = "json:type"
+
+
+settings = load(CustomSettings)
+secrets = require(
+    "CUSTOM_WEBHOOK_SECRET", settings.custom_webhook_secret, "agree on one with the sender"
+)
+
+
+async def verify(request: Request) -> Event:
+    """Return the event of a request that was signed with one of the secrets."""
+    payload = await request.body()
+    signature = request.headers.get(settings.custom_webhook_header)
+    if not signature:
+        raise Unauthorized("missing")
+    timestamp = None
+    if settings.custom_webhook_timestamp_header:
+        timestamp = request.headers.get(settings.custom_webhook_timestamp_header, "")
+        if not (timestamp.isascii() and timestamp.isdigit() and len(timestamp) < 16):
+            raise Unauthorized("malformed")
+    # Headers are latin-1: compared as bytes, one that is not ASCII is wrong, not an error.
+    given = signature.encode("latin-1")
+    if not any(hmac.compare_digest(given, sign(payload, s, timestamp).encode()) for s in secrets):
+        raise Unauthorized("mismatch")
+    if timestamp is not None:
+        age = time.time() - int(timestamp)
+        if abs(age) > settings.custom_webhook_tolerance_seconds:
+            raise Unauthorized("stale" if age > 0 else "future")
+    data = parse_json(payload)
+    id = _find(settings.custom_webhook_id, request, data)
+    if id is None:
+        id = hashlib.sha256(payload).hexdigest()
+    type = _find(settings.custom_webhook_type, request, data)
+    return Event("custom", name(id, "id"), name(type, "type"), payload, data)
+
+
+def sign(payload: bytes, secret: str, timestamp: str | None = None) -> str:
+    """Return the signature of `payload`, preceded by `timestamp` and a dot where there is one."""
+    signed = payload if timestamp is None else timestamp.encode() + b"." + payload
+    mac = hmac.digest(secret.encode(), signed, settings.custom_webhook_algorithm)
+    hexadecimal = settings.custom_webhook_encoding == "hex"
+    text = mac.hex() if hexadecimal else base64.b64encode(mac).decode()
+    return settings.custom_webhook_prefix + text
+
+
+def _find(place: str, request: Request, data: Any) -> object:
+    kind, _, path = place.partition(":")
+    if kind == "header":
+        return request.headers.get(path)
+    for key in path.split("."):
+        if not isinstance(data, dict):
+            raise Malformed("not an object")
+        data = data.get(key)
+    return data
+
+
+def deliver(data: dict[str, Any], id: str, type: str) -> tuple[bytes, dict[str, str]]:
+    """Return body and headers of a delivery of `data`, signed with the first secret."""
+    headers, data = {}, dict(data)
+    for place, value in ((settings.custom_webhook_id, id), (settings.custom_webhook_type, type)):
+        kind, _, path = place.partition(":")
+        if kind == "header":
+            headers[path] = value
+        else:
+            *parents, key = path.split(".")
+            inner = data
+            for parent in parents:
+                inner[parent] = dict(inner.get(parent) or {})
+                inner = inner[parent]
+            inner[key] = value
+    payload = json.dumps(data, indent=2, ensure_ascii=False).encode()
+    timestamp = None
+    if settings.custom_webhook_timestamp_header:
+        timestamp = headers[settings.custom_webhook_timestamp_header] = str(int(time.time()))
+    headers[settings.custom_webhook_header] = sign(payload, next(iter(secrets), ""), timestamp)
+    return payload, headers

@@ -1,0 +1,70 @@
+"""What fits the model gets in, and nothing else."""
+
+import hashlib
+import subprocess
+import sys
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.services import billing
+from tests import worker
+from tests.payloads import BAD_IDS, NOT_AN_EVENT, NOT_JSON, body
+from tests.support import ROOT, Store, delivery
+
+URL = "/webhooks/unsigned"
+BODIES = NOT_JSON | NOT_AN_EVENT | BAD_IDS | {"no data": body(data=None), "flat": body(data=[1])}
+
+
+def test_what_fits_is_kept_with_fields_the_model_does_not_name(
+    client: TestClient, store: Store
+) -> None:
+    sent = body(source="billing", data={"a": 1})
+    assert client.post(URL, content=sent).status_code == 200
+    [row] = store.rows()
+    assert (row.event_id, row.type, row.payload) == ("evt_1", "test.happened", sent)
+
+
+def test_without_an_id_the_same_body_is_the_same_event(client: TestClient, store: Store) -> None:
+    sent = body(id=None)
+    for payload in (sent, sent, sent + b" "):
+        assert client.post(URL, content=payload).status_code == 200
+    ids = [row.event_id for row in store.rows()]
+    assert ids == [hashlib.sha256(payload).hexdigest() for payload in (sent, sent + b" ")]
+
+
+@pytest.mark.parametrize("payload", BODIES.values(), ids=BODIES)
+def test_what_does_not_fit_is_refused_with_the_reason(
+    client: TestClient, store: Store, payload: bytes
+) -> None:
+    answer = client.post(URL, content=payload)
+    assert answer.status_code == 422
+    assert answer.json()["detail"]
+    assert store.rows() == []
+
+
+def test_the_start_warns_that_nothing_is_verified() -> None:
+    started = subprocess.run(
+        [sys.executable, "-c", "import app.main"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert "verifies no signature" in started.stderr
+
+
+def test_the_samples_change_what_they_are_about(client: TestClient, store: Store) -> None:
+    with worker.running():
+        for type, status, periods in [
+            ("subscription.activated", "active", 0),
+            ("subscription.extended", "active", 1),
+            ("payment.failed", "past_due", 1),
+            ("subscription.cancelled", "cancelled", 1),
+        ]:
+            sent = delivery(type)
+            sent.post(client)
+            store.wait(sent.id)
+            [subscription] = store.rows(billing.subscriptions)
+            assert (subscription.status, subscription.periods_paid) == (status, periods)
+        paid = delivery("order.paid")
+        paid.post(client)
+        store.wait(paid.id)
+    [order] = store.rows(billing.orders)
+    assert order.amount > 0

@@ -1,0 +1,136 @@
+"""What the tests share: deliveries as the provider makes them, and a look into the database."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import sqlalchemy as sa
+
+from app import docs, providers
+from app.events import Event
+from app.models import inbox
+
+ROOT = Path(__file__).parents[1]
+NAME, PROVIDER = next(iter(providers.load().items()))
+URL = f"/webhooks/{NAME}"
+FIXTURES = docs.fixtures(NAME)
+PATIENCE = 20  # seconds: long for a busy machine, and no test waits that long when all is well
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A request that the provider makes."""
+
+    id: str
+    body: bytes
+    headers: dict[str, str]
+
+    def post(self, client: httpx2.Client) -> httpx2.Response:
+        """Make the request."""
+        return client.post(URL, content=self.body, headers=self.headers)
+
+
+def delivery(type: str | None = None, id: str | None = None) -> Delivery:
+    """Return a signed delivery of a fixture, or of an event whose type nobody knows."""
+    path = FIXTURES.get(type or next(iter(FIXTURES))) or next(iter(FIXTURES.values()))
+    id = id or f"evt_{uuid.uuid4().hex}"
+    data = json.loads(path.read_text("utf-8"))
+    return Delivery(id, *PROVIDER.deliver(data, id, type or next(iter(FIXTURES))))
+
+
+def event(id: str | None = None, type: str = "test.happened") -> Event:
+    """Return an event as a verifier would."""
+    id = id or f"evt_{uuid.uuid4().hex}"
+    data = {"id": id, "type": type, "data": {"object": {}}}
+    return Event(NAME, id, type, json.dumps(data).encode(), data)
+
+
+class Store:
+    """The database, seen past the service."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self.engine = engine
+
+    def rows(self, table: sa.Table = inbox) -> list[Any]:
+        """Return all rows of a table."""
+        with self.engine.begin() as connection:
+            return list(connection.execute(sa.select(table).order_by(*table.primary_key)))
+
+    def row(self, id: str) -> Any:
+        """Return the row of one event."""
+        return next(row for row in self.rows() if row.event_id == id)
+
+    def change(self, statement: str | sa.Executable) -> None:
+        """Change something behind the service's back."""
+        with self.engine.begin() as connection:
+            connection.execute(sa.text(statement) if isinstance(statement, str) else statement)
+
+    def wait(self, id: str, state: str = "done") -> Any:
+        """Return the row of an event once it is in a state."""
+        wait_for(lambda: self.row(id).state == state, f"{id} to be {state}")
+        return self.row(id)
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    """Wait until something is so; fail if it does not become so."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {PATIENCE} s for {what}"
+        time.sleep(0.02)
+
+
+class Server:
+    """A service of its own: a real process behind a real socket."""
+
+    def __init__(self, app: str = "app.main:app", **environment: str) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        self.process = python(
+            "-m",
+            "uvicorn",
+            app,
+            "--port",
+            str(port),
+            "--timeout-graceful-shutdown",
+            "5",
+            **environment,
+        )
+        wait_for(self._answers, f"{app} to start")
+
+    def _answers(self) -> bool:
+        assert self.process.poll() is None, "the service ended"
+        try:
+            return httpx2.get(self.url).status_code == 404
+        except httpx2.TransportError:
+            return False
+
+    def post(self, delivery: Delivery) -> httpx2.Response:
+        """Deliver to this service."""
+        with httpx2.Client(base_url=self.url, timeout=PATIENCE) as client:
+            return delivery.post(client)
+
+    def end(self, how: signal.Signals = signal.SIGTERM) -> int:
+        """End the process with a signal and return its exit status."""
+        return end(self.process, how)
+
+
+def python(*arguments: str, **environment: str) -> subprocess.Popen[bytes]:
+    """Start Python with the tests' environment."""
+    return subprocess.Popen([sys.executable, *arguments], cwd=ROOT, env=os.environ | environment)
+
+
+def end(process: subprocess.Popen[bytes], how: signal.Signals = signal.SIGTERM) -> int:
+    """End a process that the tests started and return its exit status."""
+    process.send_signal(how)
+    return process.wait(PATIENCE)

@@ -1,0 +1,163 @@
+"""The inbox: what is in it once is in it for good, and only one attempt at a time has it."""
+
+import asyncio
+import time
+
+import pytest
+import sqlalchemy as sa
+
+from app.commits import StoreUnavailable
+from app.config import settings
+from app.events import Event, LeaseLost
+from app.inbox import LEASE_SECONDS, Inbox
+from app.models import Key
+from app.models import inbox as table
+from tests.support import NAME, Store, event
+
+pytestmark = pytest.mark.anyio
+
+
+def make_due(store: Store) -> None:
+    """Let the lease, or the wait for a retry, of every pending event run out."""
+    store.change("UPDATE inbox SET due_at = 0 WHERE due_at IS NOT NULL")
+
+
+async def test_an_event_is_added_once(inbox: Inbox, store: Store) -> None:
+    assert await inbox.add(event("evt_1"))
+    assert not await inbox.add(event("evt_1"))
+    assert [row.event_id for row in store.rows()] == ["evt_1"]
+
+
+async def test_events_of_two_inboxes_at_once_are_added_once(inbox: Inbox, store: Store) -> None:
+    other = Inbox()
+    ids = [f"evt_{number}" for number in range(40)]
+    await asyncio.gather(
+        *(inbox.add(event(id)) for id in ids), *(other.add(event(id)) for id in reversed(ids))
+    )
+    await other.close()
+    assert sorted(row.event_id for row in store.rows()) == sorted(ids)
+
+
+async def test_what_cannot_be_stored_fails_alone(inbox: Inbox, store: Store) -> None:
+    bad = Event(NAME, "evt_bad", None, b"", None)  # type: ignore[arg-type]
+    good = [event(f"evt_{number}") for number in range(5)]
+
+    results = await asyncio.gather(
+        *(inbox.add(each) for each in [*good[:3], bad, *good[3:]]), return_exceptions=True
+    )
+
+    assert [type(result) for result in results] == [bool] * 3 + [StoreUnavailable] + [bool] * 2
+    assert len(store.rows()) == 5
+
+
+async def test_who_gives_up_waiting_leaves_nothing_behind(inbox: Inbox) -> None:
+    adding = [asyncio.create_task(inbox.add(event())) for _ in range(10)]
+    await asyncio.sleep(0)
+    for task in adding:
+        task.cancel()
+    await asyncio.gather(*adding, return_exceptions=True)
+    assert inbox._commits._gathering == {}
+    assert await inbox.add(event())
+
+
+async def test_the_longest_due_are_claimed_first_and_once(inbox: Inbox) -> None:
+    for number in range(5):
+        await inbox.add(event(f"evt_{number}"))
+
+    first, second = await inbox.claim_due(3), await inbox.claim_due(3)
+
+    assert [claim.event_id for claim in first] == ["evt_0", "evt_1", "evt_2"]
+    assert [claim.event_id for claim in second] == ["evt_3", "evt_4"]
+    assert await inbox.claim_due(3) == []
+
+
+async def test_two_inboxes_never_claim_the_same_event(inbox: Inbox) -> None:
+    other = Inbox()
+    for number in range(30):
+        await inbox.add(event(f"evt_{number}"))
+
+    taken = await asyncio.gather(*(each.claim_due(4) for _ in range(6) for each in (inbox, other)))
+    await other.close()
+
+    ids = [claim.event_id for claims in taken for claim in claims]
+    assert len(ids) == len(set(ids))
+    assert len(ids) >= 24
+
+
+async def test_a_claim_is_a_lease_that_runs_out(inbox: Inbox, store: Store) -> None:
+    await inbox.add(event())
+    [first] = await inbox.claim_due(1)
+    left = store.rows()[0].due_at - time.time()
+    assert left == pytest.approx(LEASE_SECONDS, abs=1)
+    assert settings.handler_timeout_seconds < LEASE_SECONDS
+
+    make_due(store)
+
+    [second] = await inbox.claim_due(1)
+    assert (first.attempts, second.attempts) == (1, 2)
+
+
+async def test_an_attempt_whose_lease_is_lost_cannot_finish_the_event(
+    inbox: Inbox, store: Store
+) -> None:
+    await inbox.add(event())
+    [slow] = await inbox.claim_due(1)
+    make_due(store)
+    [fast] = await inbox.claim_due(1)
+
+    assert not await inbox.finish(slow.key, "done")
+    assert not await inbox.finish(slow.key, "dead", error="too late")
+    assert store.rows()[0].state == "pending"
+    assert await inbox.finish(fast.key, "done")
+    assert not await inbox.finish(fast.key, "pending", delay=0)
+    assert (store.rows()[0].state, store.rows()[0].error) == ("done", None)
+
+
+async def test_an_attempt_whose_lease_is_lost_commits_nothing(inbox: Inbox, store: Store) -> None:
+    await inbox.add(event())
+    [slow] = await inbox.claim_due(1)
+    make_due(store)
+    await inbox.claim_due(1)
+
+    with pytest.raises(LeaseLost):
+        async with inbox.transaction(slow.key) as db:
+            await db.execute(sa.text("DELETE FROM inbox"))
+    assert len(store.rows()) == 1
+
+
+async def test_a_message_is_good_for_one_attempt(inbox: Inbox) -> None:
+    await inbox.add(event())
+    async with inbox.handover(10) as keys:
+        [key] = keys
+    assert key.attempts == 0
+
+    copies = [await inbox.claim(key) for _ in range(3)]
+
+    assert [claim is not None for claim in copies] == [True, False, False]
+    assert await inbox.claim(Key(key.id + 1, 0)) is None
+
+
+async def test_what_no_worker_takes_is_handed_over_again_ever_more_rarely(
+    inbox: Inbox, store: Store
+) -> None:
+    await inbox.add(event())
+    waits = []
+    for age in (0, 5, 1e6):
+        store.change(sa.update(table).values(due_at=0, received_at=table.c.received_at - age))
+        async with inbox.handover(10) as keys:
+            assert len(keys) == 1
+        async with inbox.handover(10) as keys:
+            assert keys == []
+        waits.append(store.rows()[0].due_at - time.time())
+
+    shortest = settings.handover_seconds
+    assert waits == pytest.approx([shortest, 5, 20 * shortest], abs=0.9)
+
+
+async def test_what_cannot_be_put_into_the_queue_is_due_at_once(inbox: Inbox) -> None:
+    await inbox.add(event())
+    with pytest.raises(ConnectionError):
+        async with inbox.handover(10):
+            raise ConnectionError
+    async with inbox.handover(10) as keys:
+        assert len(keys) == 1

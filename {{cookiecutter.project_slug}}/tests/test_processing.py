@@ -1,0 +1,300 @@
+"""The life of an event: handled, retried, dead, replayed."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+import pytest
+import sqlalchemy as sa
+
+from app import __main__ as cli
+from app import handlers
+from app.config import settings
+from app.database import metadata
+from app.events import Event
+from app.inbox import Inbox
+from app.processing import backoff, process, process_key
+from tests.support import NAME, Store, event
+from tests.test_inbox import make_due
+
+pytestmark = pytest.mark.anyio
+
+effects = sa.Table("effects", metadata, sa.Column("event", sa.Text), sa.Column("n", sa.Integer))
+Use = Callable[[Callable[[Event], Awaitable[None]]], None]
+
+
+@pytest.fixture
+def use(monkeypatch: pytest.MonkeyPatch) -> Use:
+    """Put a handler in place of the real one."""
+    return lambda handler: monkeypatch.setitem(handlers.load(), NAME, handler)
+
+
+async def attempt(inbox: Inbox, store: Store) -> None:
+    """Make the next attempt at the only event, without waiting for it to be due."""
+    make_due(store)
+    [claim] = await inbox.claim_due(1)
+    await process(inbox, claim)
+
+
+async def fail(event: Event) -> None:
+    raise ValueError("jenny@example.com is \0 not \ud800 welcome")
+
+
+async def test_an_unknown_type_is_logged_and_done(
+    inbox: Inbox, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    await inbox.add(event(type="nobody.knows"))
+
+    await attempt(inbox, store)
+
+    assert store.rows()[0].state == "done"
+    assert "nobody.knows" in caplog.text
+
+
+async def test_the_handler_gets_the_event_as_it_was_sent(
+    inbox: Inbox, store: Store, use: Use
+) -> None:
+    seen: list[Event] = []
+
+    async def handler(event: Event) -> None:
+        seen.append(event)
+
+    use(handler)
+    sent = event()
+    await inbox.add(sent)
+
+    await attempt(inbox, store)
+
+    assert seen == [sent]
+    assert store.rows()[0].finished_at == pytest.approx(time.time(), abs=2)
+
+
+async def test_a_failed_attempt_is_retried_later_and_keeps_its_error(
+    inbox: Inbox, store: Store, use: Use, caplog: pytest.LogCaptureFixture
+) -> None:
+    use(fail)
+    await inbox.add(event())
+
+    await attempt(inbox, store)
+
+    [row] = store.rows()
+    assert (row.state, row.attempts, row.finished_at) == ("pending", 1, None)
+    base = settings.retry_base_seconds
+    assert base / 2 - 0.1 <= row.due_at - time.time() + 0.1 <= base + 0.2
+    assert "ValueError" in row.error
+    assert "test_processing.py" in row.error
+    assert "ValueError" in caplog.text
+    assert "jenny" not in caplog.text
+
+
+def test_the_wait_doubles_up_to_the_cap_and_is_spread() -> None:
+    base, cap = settings.retry_base_seconds, settings.retry_cap_seconds
+    for number in (1, 2, 3, 4, 100, 10_000):
+        longest = min(cap, base * 2 ** (min(number, 1000) - 1))
+        waits = [backoff(number) for _ in range(200)]
+        assert longest / 2 <= min(waits) < longest * 0.6
+        assert longest * 0.9 < max(waits) <= longest
+
+
+async def test_after_the_last_attempt_it_is_dead_logged_and_kept(
+    inbox: Inbox, store: Store, use: Use, caplog: pytest.LogCaptureFixture
+) -> None:
+    use(fail)
+    await inbox.add(event("evt_1"))
+
+    for _ in range(settings.max_attempts):
+        assert store.rows()[0].state == "pending"
+        await attempt(inbox, store)
+
+    [row] = store.rows()
+    assert (row.state, row.due_at, row.attempts) == ("dead", None, settings.max_attempts)
+    assert "ValueError" in row.error
+    errors = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert ["evt_1" in record.getMessage() for record in errors] == [True]
+    make_due(store)
+    assert await inbox.claim_due(1) == []
+
+
+async def test_an_event_that_kills_its_worker_does_not_loop_for_ever(
+    inbox: Inbox, store: Store, use: Use
+) -> None:
+    calls = []
+
+    async def count(event: Event) -> None:
+        calls.append(event)
+
+    use(count)
+    await inbox.add(event())
+    for _ in range(settings.max_attempts):  # claimed, and never heard of again
+        make_due(store)
+        assert len(await inbox.claim_due(1)) == 1
+
+    await attempt(inbox, store)
+
+    [row] = store.rows()
+    assert (row.state, calls) == ("dead", [])
+    assert "process died" in row.error
+
+
+async def test_a_handler_that_hangs_is_ended_and_retried(
+    inbox: Inbox, store: Store, use: Use
+) -> None:
+    async def hang(event: Event) -> None:
+        await asyncio.Event().wait()
+
+    use(hang)
+    await inbox.add(event())
+    begun = time.monotonic()
+
+    await attempt(inbox, store)
+
+    assert time.monotonic() - begun == pytest.approx(settings.handler_timeout_seconds, abs=0.9)
+    assert "TimeoutError" in store.rows()[0].error
+
+
+async def test_a_handler_that_exits_does_not_end_the_service(
+    inbox: Inbox, store: Store, use: Use
+) -> None:
+    async def leave(event: Event) -> None:
+        raise SystemExit("no")
+
+    use(leave)
+    await inbox.add(event())
+    await attempt(inbox, store)
+    assert "SystemExit" in store.rows()[0].error
+
+
+async def test_an_attempt_ended_by_a_shutdown_does_not_count(
+    inbox: Inbox, store: Store, use: Use
+) -> None:
+    begun = asyncio.Event()
+
+    async def hang(event: Event) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    use(hang)
+    await inbox.add(event())
+    task = asyncio.create_task(attempt(inbox, store))
+    await begun.wait()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+    [row] = store.rows()
+    assert (row.state, row.attempt_limit) == ("pending", settings.max_attempts + 1)
+    assert len(await inbox.claim_due(1)) == 1
+
+
+async def test_an_effect_in_the_transaction_happens_exactly_once(
+    inbox: Inbox, store: Store, use: Use
+) -> None:
+    tries = 0
+
+    async def once(event: Event) -> None:
+        nonlocal tries
+        tries += 1
+        async with event.transaction() as db:
+            await db.execute(effects.insert().values(event=event.id, n=tries))
+            if tries == 1:
+                raise ConnectionError("before the commit")
+        if tries == 2:
+            raise ConnectionError("after the commit")
+
+    use(once)
+    await inbox.add(event("evt_1"))
+
+    await attempt(inbox, store)
+    assert (store.rows(effects), store.rows()[0].state) == ([], "pending")
+    await attempt(inbox, store)
+
+    assert store.rows(effects) == [("evt_1", 2)]
+    assert store.rows()[0].state == "done"
+
+
+async def test_a_lost_lease_rolls_the_effect_back(inbox: Inbox, store: Store, use: Use) -> None:
+    async def overtaken(event: Event) -> None:
+        make_due(store)
+        await inbox.claim_due(1)
+        async with event.transaction() as db:
+            await db.execute(effects.insert().values(event=event.id, n=0))
+
+    use(overtaken)
+    await inbox.add(event())
+    await attempt(inbox, store)
+
+    [row] = store.rows()
+    assert (store.rows(effects), row.state, row.attempts, row.error) == ([], "pending", 2, None)
+
+
+async def test_a_late_success_does_not_undo_a_later_attempt(
+    inbox: Inbox, store: Store, use: Use, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def overtaken(event: Event) -> None:
+        make_due(store)
+        await inbox.claim_due(1)
+
+    use(overtaken)
+    await inbox.add(event())
+    await attempt(inbox, store)
+
+    assert (store.rows()[0].state, store.rows()[0].attempts) == ("pending", 2)
+    assert "lease" in caplog.text
+
+
+async def test_when_the_outcome_cannot_be_recorded_the_lease_runs_out(
+    inbox: Inbox, store: Store, use: Use
+) -> None:
+    async def cut_off(event: Event) -> None:
+        store.change("ALTER TABLE inbox RENAME TO inbox_lost")
+
+    use(cut_off)
+    await inbox.add(event())
+    await attempt(inbox, store)
+    store.change("ALTER TABLE inbox_lost RENAME TO inbox")
+    use(lambda event: asyncio.sleep(0))
+
+    await attempt(inbox, store)
+
+    assert (store.rows()[0].state, store.rows()[0].attempts) == ("done", 2)
+
+
+async def test_a_spent_message_handles_nothing(inbox: Inbox, store: Store, use: Use) -> None:
+    calls = []
+
+    async def count(event: Event) -> None:
+        calls.append(event.id)
+
+    use(count)
+    await inbox.add(event("evt_1"))
+    async with inbox.handover(1) as keys:
+        [key] = keys
+
+    await asyncio.gather(*(process_key(inbox, key) for _ in range(5)))
+
+    assert calls == ["evt_1"]
+    assert store.rows()[0].attempts == 1
+
+
+async def test_a_replayed_event_has_all_its_attempts_again(
+    inbox: Inbox, store: Store, use: Use
+) -> None:
+    use(fail)
+    await inbox.add(event("evt_1"))
+    for _ in range(settings.max_attempts):
+        await attempt(inbox, store)
+    assert store.rows()[0].state == "dead"
+
+    await asyncio.to_thread(cli.replay, [], dead=True)
+
+    for _ in range(settings.max_attempts - 1):
+        await attempt(inbox, store)
+        assert store.rows()[0].state == "pending"
+    await attempt(inbox, store)
+    assert store.rows()[0].state == "dead"
+
+
+def test_outside_a_handler_an_event_has_no_transaction() -> None:
+    with pytest.raises(RuntimeError, match="being handled"):
+        event().transaction()

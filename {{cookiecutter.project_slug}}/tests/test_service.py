@@ -1,0 +1,195 @@
+"""The service as a whole, in real processes: it handles, survives, shuts down, refuses to start."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.config import settings
+from app.services import billing
+from tests import worker
+from tests.support import FIXTURES, ROOT, Server, Store, delivery, end, python, wait_for
+
+
+def effects(store: Store) -> int:
+    """Count what the handlers of the samples have done."""
+    return len(store.rows(billing.subscriptions)) + len(store.rows(billing.orders))
+
+
+def test_every_sample_is_handled(client: TestClient, store: Store) -> None:
+    sent = [delivery(type) for type in FIXTURES]
+    with worker.running():
+        for each in sent:
+            assert each.post(client).status_code == 200
+        for each in sent:
+            assert store.wait(each.id).attempts == 1
+    assert effects(store) == 2  # one subscription, one order
+
+
+def test_an_event_that_is_due_again_is_handled(client: TestClient, store: Store) -> None:
+    sent = delivery()
+    with worker.running():
+        sent.post(client)
+        store.wait(sent.id)
+        store.change("UPDATE inbox SET state = 'pending', due_at = 0, finished_at = NULL")
+        assert store.wait(sent.id).attempts == 2
+
+
+def test_while_the_workers_are_away_events_wait(client: TestClient, store: Store) -> None:
+    if worker.IN_PROCESS:
+        pytest.skip("this service is its own worker")
+    sent = [delivery() for _ in range(5)]
+    for each in sent:
+        assert each.post(client).status_code == 200
+    time.sleep(settings.handover_seconds * 1.5)
+    assert {row.state for row in store.rows()} == {"pending"}
+    with worker.running():
+        for each in sent:
+            store.wait(each.id)
+
+
+def test_a_crash_between_acknowledgement_and_effect_loses_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claimed, unclaimed = delivery(next(iter(FIXTURES))), delivery(list(FIXTURES)[-1])
+    monkeypatch.setenv("HANDLER_SECONDS", "60")
+    with worker.running("tests.slow") as workers:
+        server = Server("tests.slow:app")
+        assert server.post(claimed).status_code == 200
+        wait_for(lambda: store.row(claimed.id).attempts == 1, "the attempt to begin")
+        assert server.post(unclaimed).status_code == 200
+        server.end(signal.SIGKILL)
+        if workers is not None:
+            end(workers, signal.SIGKILL)
+    assert {row.state for row in store.rows()} == {"pending"}
+    assert effects(store) == 0
+
+    with worker.running():
+        server = Server()
+        for each in (claimed, unclaimed):
+            store.wait(each.id)
+        server.end()
+    assert effects(store) == 2
+
+
+def test_a_shutdown_waits_for_what_is_being_handled(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HANDLER_SECONDS", "0.5")
+    sent = delivery()
+    with worker.running("tests.slow") as workers:
+        server = Server("tests.slow:app")
+        server.post(sent)
+        wait_for(lambda: store.row(sent.id).attempts == 1, "the attempt to begin")
+        begun = time.monotonic()
+        server.end()
+        if workers is not None:
+            end(workers)
+        assert time.monotonic() - begun < settings.drain_seconds
+    assert (store.row(sent.id).state, effects(store)) == ("done", 1)
+
+
+def test_a_shutdown_does_not_wait_for_ever(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"HANDLER_SECONDS": "60", "DRAIN_SECONDS": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("HANDLER_TIMEOUT_SECONDS", "60")
+    sent = delivery()
+    with worker.running("tests.slow") as workers:
+        server = Server("tests.slow:app")
+        server.post(sent)
+        wait_for(lambda: store.row(sent.id).attempts == 1, "the attempt to begin")
+        begun = time.monotonic()
+        server.end()
+        if workers is not None:
+            end(workers)
+        assert time.monotonic() - begun < 15
+    row = store.row(sent.id)
+    assert (row.state, effects(store)) == ("pending", 0)
+
+
+def test_processes_may_start_at_once_on_an_empty_database(store: Store) -> None:
+    for table in ("inbox", "subscriptions", "orders"):
+        store.change(f"DROP TABLE {table}")
+    servers = [python("-c", STARTS) for _ in range(3)]
+    assert [server.wait(60) for server in servers] == [0] * 3
+    assert store.rows() == []
+
+
+STARTS = """
+import asyncio
+from app.main import app
+from app.inbox import Inbox
+
+async def start():
+    inbox = Inbox()
+    assert await inbox.claim_due(1) == []
+    await inbox.close()
+
+asyncio.run(start())
+"""
+
+
+SECRETS = {name: "0f1e2d3c4b5a" for name in os.environ if re.search("WEBHOOKS?_SECRET$", name)}
+
+
+def start(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Start the service in production, in a folder without a .env, and end it."""
+    usual = {name: value for name, value in os.environ.items() if name != "ENVIRONMENT"}
+    broker = {"BROKER_URL": "redis://localhost:1"}
+    return subprocess.run(
+        [sys.executable, "-c", "import app.main"],
+        cwd=folder,
+        env=usual | broker | {"PYTHONPATH": str(ROOT)} | SECRETS | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_production_is_the_default_and_starts_with_real_secrets(tmp_path: Path) -> None:
+    started = start(tmp_path)
+    assert (started.returncode, started.stdout) == (0, "")
+
+
+@pytest.mark.parametrize("value", [" , ", "whsec_replace_me", "good,change-me"])
+@pytest.mark.parametrize("name", SECRETS)
+def test_production_does_not_start_without_a_real_secret(
+    tmp_path: Path, name: str, value: str
+) -> None:
+    refused = start(tmp_path, **{name: value})
+
+    assert refused.returncode == 1
+    assert len(refused.stderr.strip().splitlines()) == 1
+    assert name in refused.stderr
+    assert value not in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ENVIRONMENT", "staging"),
+        ("MAX_ATTEMPTS", "many"),
+        ("DATABASE_URL", "nonsense"),
+        ("DATABASE_URL", "mysql://localhost/inbox"),
+    ],
+)
+def test_a_setting_without_a_usable_value_is_named(tmp_path: Path, name: str, value: str) -> None:
+    refused = start(tmp_path, **{name: value})
+
+    assert refused.returncode == 1
+    assert len(refused.stderr.strip().splitlines()) == 1
+    assert name in refused.stderr
+
+
+@pytest.mark.skipif(worker.IN_PROCESS, reason="this service has no broker")
+def test_production_does_not_start_without_a_broker(tmp_path: Path) -> None:
+    refused = start(tmp_path, BROKER_URL="")
+    assert refused.returncode == 1
+    assert "BROKER_URL" in refused.stderr
+    assert len(refused.stderr.strip().splitlines()) == 1
