@@ -6,6 +6,7 @@ import pytest
 from project import VARIANTS, Project, Variant, bake
 
 Baked = Callable[[Variant], Project]
+Install = Callable[[Variant], Project]
 
 
 @pytest.fixture(scope="session")
@@ -13,6 +14,20 @@ def baked(tmp_path_factory: pytest.TempPathFactory) -> Baked:
     """Generate each variant once. Tests only read these projects."""
     folder = tmp_path_factory.mktemp("baked")
     return cache(lambda variant: bake(folder / str(variant), **variant.answers))
+
+
+@pytest.fixture(scope="session")
+def install(tmp_path_factory: pytest.TempPathFactory) -> Install:
+    """Generate a variant and install what it needs, once."""
+    folder = tmp_path_factory.mktemp("installed")
+
+    @cache
+    def install(variant: Variant) -> Project:
+        project = bake(folder / str(variant), **variant.answers)
+        project.run("uv sync")
+        return project
+
+    return install
 
 
 @pytest.fixture(params=VARIANTS, ids=str)
@@ -24,6 +39,13 @@ def variant(request: pytest.FixtureRequest) -> Variant:
 @pytest.fixture
 def project(variant: Variant, baked: Baked) -> Project:
     return baked(variant)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell which test of the generated project noticed which defect."""
+    for report in terminalreporter.stats.get("passed", []):
+        for killer in (value for name, value in report.user_properties if name == "killed by"):
+            terminalreporter.write_line(f"{report.nodeid.partition('[')[2][:-1]} <- {killer}")
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

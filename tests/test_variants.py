@@ -1,25 +1,10 @@
 """Every variant, handled as its user would, in its own environment."""
 
 from collections.abc import Callable
-from functools import cache
 
 import pytest
-from project import VARIANTS, Project, Variant, bake
+from project import VARIANTS, Project, Variant
 from services import POSTGRESQL
-
-
-@pytest.fixture(scope="session")
-def install(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Variant], Project]:
-    """Generate a variant and install what it needs, once."""
-    folder = tmp_path_factory.mktemp("installed")
-
-    @cache
-    def install(variant: Variant) -> Project:
-        project = bake(folder / str(variant), **variant.answers)
-        project.run("uv sync")
-        return project
-
-    return install
 
 
 @pytest.fixture(

@@ -30,6 +30,7 @@ inbox = sa.Table(
     sa.Column("error", sa.Text),
     sa.UniqueConstraint("provider", "event_id"),
     sa.CheckConstraint("(state = 'pending') = (due_at IS NOT NULL)", name="pending_means_due"),
+    sqlite_autoincrement=True,  # an id is never used twice, or an old message could mean a new row
 )
 is_pending = inbox.c.due_at.is_not(None)
 sa.Index("inbox_due", inbox.c.due_at, sqlite_where=is_pending, postgresql_where=is_pending)

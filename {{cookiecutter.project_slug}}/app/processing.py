@@ -31,7 +31,11 @@ class AttemptsExhausted(Exception):
 
 async def process_key(inbox: Inbox, key: Key) -> None:
     """Attempt the event that a queue message names, unless the message is spent."""
-    claim = await inbox.claim(key)
+    try:
+        claim = await inbox.claim(key)
+    except StoreUnavailable:
+        logger.error("event %d not claimed, it will be handed over again", key.id)
+        return
     if claim is not None:
         await process(inbox, claim)
 

@@ -260,6 +260,18 @@ async def test_when_the_outcome_cannot_be_recorded_the_lease_runs_out(
     assert (store.rows()[0].state, store.rows()[0].attempts) == ("done", 2)
 
 
+async def test_an_event_that_cannot_be_claimed_is_left_for_later(
+    inbox: Inbox, store: Store
+) -> None:
+    await inbox.add(event())
+    async with inbox.handover(1) as keys:
+        [key] = keys
+    store.change("ALTER TABLE inbox RENAME TO inbox_lost")
+    await process_key(inbox, key)
+    store.change("ALTER TABLE inbox_lost RENAME TO inbox")
+    assert store.rows()[0].attempts == 0
+
+
 async def test_a_spent_message_handles_nothing(inbox: Inbox, store: Store, use: Use) -> None:
     calls = []
 

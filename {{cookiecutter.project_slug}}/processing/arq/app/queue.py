@@ -27,11 +27,9 @@ class BrokerSettings(Settings):
 
 
 settings = load(BrokerSettings)
-if settings.environment == "production" and not settings.broker_url:
-    raise SystemExit("BROKER_URL is not set: write redis://host:6379")
-if not settings.broker_url.startswith(("redis://", "rediss://", "unix://", "")):
-    raise SystemExit("BROKER_URL is no Redis: write redis://host:6379")
-redis = RedisSettings.from_dsn(settings.broker_url or "redis://localhost:6379")
+if not settings.broker_url.startswith(("redis://", "rediss://", "unix://")):
+    raise SystemExit("BROKER_URL is not set to a Redis: write redis://host:6379")
+redis = RedisSettings.from_dsn(settings.broker_url)
 redis.conn_retries = 0  # the relay tries again
 
 _pool: ArqRedis | None = None
@@ -41,10 +39,10 @@ async def enqueue(inbox: Inbox) -> int:
     """Put the keys of what is due into Redis; return how many there were."""
     global _pool
     async with inbox.handover(BATCH) as keys, asyncio.timeout(BROKER_SECONDS):
-        if keys and _pool is None:
-            _pool = await create_pool(redis)
-        for key in keys:
-            await _pool.enqueue_job("attempt", *key, _job_id=f"{key.id}:{key.attempts}")
+        if keys:
+            _pool = _pool or await create_pool(redis)
+            for key in keys:
+                await _pool.enqueue_job("attempt", *key, _job_id=f"{key.id}:{key.attempts}")
     return len(keys)
 
 
@@ -67,8 +65,9 @@ async def begin(ctx: dict[str, Any]) -> None:
 
 
 async def end(ctx: dict[str, Any]) -> None:
-    """Close the inbox of a worker."""
-    await ctx["inbox"].close()
+    """Close the inbox of a worker, if it came to be opened."""
+    if "inbox" in ctx:
+        await ctx["inbox"].close()
 
 
 class WorkerSettings:

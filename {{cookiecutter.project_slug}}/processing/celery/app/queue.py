@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from celery import Celery
+from celery.signals import worker_shutting_down
 from pydantic import Field
 
 from app.config import Settings, load
@@ -36,8 +37,12 @@ if settings.environment == "production" and url.startswith(FOLDER):
 if url.startswith(FOLDER):
     folder = Path(url.removeprefix(FOLDER)).absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    options = dict.fromkeys(("data_folder_in", "data_folder_out"), str(folder))
-    options["control_folder"] = str(folder / "control")
+    options: dict[str, object] = {
+        "data_folder_in": str(folder),
+        "data_folder_out": str(folder),
+        "control_folder": str(folder / "control"),
+        "polling_interval": 0.1,  # seconds
+    }
     url = FOLDER
 elif url.startswith("amqp"):
     options = dict.fromkeys(("connect_timeout", "read_timeout", "write_timeout"), BROKER_SECONDS)
@@ -57,8 +62,9 @@ celery.conf.update(
     worker_pool="threads",  # they wait while one event loop does the work
     worker_concurrency=settings.concurrency,
     worker_prefetch_multiplier=1,
-    worker_soft_shutdown_timeout=settings.drain_seconds,
 )
+
+_running: set[asyncio.Task[None]] = set()
 
 
 async def enqueue(inbox: Inbox) -> int:
@@ -78,11 +84,18 @@ async def drain() -> None:
     """Do nothing: this process handles no events."""
 
 
-@celery.task(name="attempt")
+@celery.task(name="attempt")  # type: ignore[untyped-decorator]
 def attempt(id: int, attempts: int) -> None:
     """Attempt an event in the worker."""
     inbox, loop = _worker()
-    asyncio.run_coroutine_threadsafe(process_key(inbox, Key(id, attempts)), loop).result()
+    asyncio.run_coroutine_threadsafe(_attempt(inbox, Key(id, attempts)), loop).result()
+
+
+async def _attempt(inbox: Inbox, key: Key) -> None:
+    task = asyncio.create_task(process_key(inbox, key))
+    _running.add(task)
+    await asyncio.wait([task])
+    _running.discard(task)
 
 
 @cache
@@ -91,3 +104,15 @@ def _worker() -> tuple[Inbox, asyncio.AbstractEventLoop]:
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, name="handlers", daemon=True).start()
     return Inbox(), loop
+
+
+@worker_shutting_down.connect  # type: ignore[untyped-decorator]
+def _shut_down(**details: object) -> None:
+    """Let attempts finish within `DRAIN_SECONDS`; the rest is due again."""
+    _, loop = _worker()
+    loop.call_soon_threadsafe(loop.call_later, settings.drain_seconds, _cancel)
+
+
+def _cancel() -> None:
+    for task in _running:
+        task.cancel()

@@ -1,6 +1,7 @@
 """A real Celery worker, and a broker that is a folder unless TEST_BROKER_URL names a real one."""
 
 import os
+import signal
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -20,9 +21,11 @@ def running(module: str = "app.queue") -> Iterator[subprocess.Popen[bytes]]:
     """Run a worker for as long as the block lasts."""
     from tests.support import end, python
 
-    process = python("-m", "celery", "-A", module, "worker", "--hostname", f"{uuid.uuid4()}@test")
+    process = python(
+        "-m", "celery", "-A", f"{module}:celery", "worker", "--hostname", f"{uuid.uuid4()}@test"
+    )
     try:
         yield process
     finally:
         if process.poll() is None:
-            end(process)
+            end(process, signal.SIGKILL)  # being asked to, it would take seconds

@@ -9,11 +9,11 @@ import time
 import pytest
 from fastapi.testclient import TestClient
 
+from app.inbox import Inbox
 from app.providers import custom
 from app.services import billing
-from tests import worker
 from tests.payloads import BAD_IDS, NOT_AN_EVENT, NOT_JSON, body
-from tests.support import Store, delivery
+from tests.support import Store, handle
 
 URL = "/webhooks/custom"
 CURRENT, PREVIOUS = custom.secrets
@@ -196,21 +196,17 @@ def test_the_reason_of_a_refusal_is_logged_without_what_was_sent(
         assert secret not in caplog.text
 
 
-def test_the_samples_change_what_they_are_about(client: TestClient, store: Store) -> None:
-    with worker.running():
-        for type, status, periods in [
-            ("subscription.activated", "active", 0),
-            ("subscription.extended", "active", 1),
-            ("payment.failed", "past_due", 1),
-            ("subscription.cancelled", "cancelled", 1),
-        ]:
-            sent = delivery(type)
-            sent.post(client)
-            store.wait(sent.id)
-            [subscription] = store.rows(billing.subscriptions)
-            assert (subscription.status, subscription.periods_paid) == (status, periods)
-        paid = delivery("order.paid")
-        paid.post(client)
-        store.wait(paid.id)
+@pytest.mark.anyio
+async def test_the_samples_change_what_they_are_about(inbox: Inbox, store: Store) -> None:
+    for type, status, periods in [
+        ("subscription.activated", "active", 0),
+        ("subscription.extended", "active", 1),
+        ("payment.failed", "past_due", 1),
+        ("subscription.cancelled", "cancelled", 1),
+    ]:
+        await handle(inbox, type)
+        [subscription] = store.rows(billing.subscriptions)
+        assert (subscription.status, subscription.periods_paid) == (status, periods)
+    await handle(inbox, "order.paid")
     [order] = store.rows(billing.orders)
     assert order.amount > 0

@@ -1,0 +1,392 @@
+"""Generated projects at work: their processes, what they talk to, and who sends to them."""
+
+import http.client
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+from urllib.parse import urlsplit
+
+import psycopg
+from project import Project, clean_environment
+from services import POSTGRESQL, RABBITMQ, REDIS
+
+PATIENCE = 60  # seconds: long for a busy machine, and no test waits that long when all is well
+PYTHON = ".venv/bin/python -m "
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    """Wait until something is so; fail if it does not become so."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {PATIENCE} s for {what}"
+        time.sleep(0.05)
+
+
+def listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+class Process:
+    """A command that stays, with all the processes it starts."""
+
+    def __init__(self, folder: Path, command: str, environment: dict[str, str]) -> None:
+        self._command = command
+        self._log = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}.log")
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                command.split(),
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def ended(self) -> bool:
+        return self._process.poll() is not None
+
+    @property
+    def printed(self) -> str:
+        return self._log.read_text(encoding="utf-8", errors="replace")
+
+    def check(self) -> None:
+        """Fail if it ended, with what it printed."""
+        status = self._process.poll()
+        assert status is None, f"{self._command} ended with {status}:\n{self.printed}"
+
+    def wait_for_port(self, port: int) -> None:
+        def answers() -> bool:
+            self.check()
+            return listens(port)
+
+        wait_for(answers, f"{self._command} to listen on port {port}")
+
+    def end(self, how: signal.Signals = signal.SIGTERM) -> None:
+        """Send a signal to all of it, and wait for the end."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, how)
+        self._process.wait(PATIENCE)
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    def kill(self) -> None:
+        self.end(signal.SIGKILL)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A request of the provider."""
+
+    body: str
+    headers: dict[str, str]
+
+
+# Signs events as the project itself does, all in one process: importing an SDK takes its time.
+SIGN = """
+import json, sys
+from app import docs, providers
+[(name, provider)] = providers.load().items()
+type, *ids = sys.argv[1:]
+data = json.loads(docs.fixtures(name)[type].read_text("utf-8"))
+for id in ids:
+    body, headers = provider.deliver(data, id, type)
+    print(json.dumps([body.decode(), headers]))
+"""
+
+
+def deliveries(project: Project, type: str, number: int) -> list[Delivery]:
+    """Return that many signed events made of one sample, each with an id of its own."""
+    ids = [f"evt_{uuid.uuid4().hex}" for _ in range(number)]
+    lines = ask(project, SIGN, type, *ids).splitlines()
+    return [Delivery(*json.loads(line)) for line in lines]
+
+
+def ask(project: Project, code: str, *arguments: str, stdin: str = "") -> str:
+    """Run Python code in a project's environment and return what it printed."""
+    done = subprocess.run(
+        [project.path / ".venv/bin/python", "-c", code, *arguments],
+        cwd=project.path,
+        env=clean_environment(PYTHONUTF8="1"),
+        input=stdin,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+class Server(Process):
+    """The service of a project, on a port of its own."""
+
+    def __init__(self, project: Project, environment: dict[str, str], app: str) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port: int = free.getsockname()[1]
+        command = f"{PYTHON}uvicorn {app} --port {self.port}"
+        super().__init__(project.path, command, clean_environment(**environment))
+        self.wait_for_port(self.port)
+
+    def post(self, *sent: Delivery, path: str = "/webhooks/stripe") -> list[int]:
+        """Deliver, and return the statuses of the answers."""
+        return [post(self.port, each, path) for each in sent]
+
+
+def post(port: int, sent: Delivery, path: str = "/webhooks/stripe") -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    connection.request("POST", path, sent.body.encode(), sent.headers)
+    status = connection.getresponse().status
+    connection.close()
+    return status
+
+
+WORKERS = {"celery": "celery -A {app}:celery worker", "arq": "arq {app}.WorkerSettings"}
+
+
+def worker(project: Project, processing: str, environment: dict[str, str], app: str) -> Process:
+    command = PYTHON + WORKERS[processing].format(app=app)
+    return Process(project.path, command, clean_environment(**environment))
+
+
+@dataclass(frozen=True)
+class Database:
+    """A database, seen past the project."""
+
+    url: str
+
+    def rows(self, query: str) -> list[tuple[object, ...]]:
+        if self.url.startswith("sqlite:///"):
+            connection = sqlite3.connect(self.url.removeprefix("sqlite:///"), timeout=PATIENCE)
+            try:
+                return connection.execute(query).fetchall()
+            finally:
+                connection.close()
+        with psycopg.connect(self.url) as database:
+            return database.execute(query.encode()).fetchall()
+
+    def count(self, condition: str) -> int:
+        """Count the events for which this is so."""
+        [(number,)] = self.rows(f"SELECT count(*) FROM inbox WHERE {condition}")  # noqa: S608
+        assert isinstance(number, int)
+        return number
+
+    def periods_paid(self) -> int:
+        """Return the effect of the samples of `invoice.paid`: each adds one."""
+        rows = self.rows("SELECT periods_paid FROM subscriptions")
+        return sum(number for (number,) in rows if isinstance(number, int))
+
+    def wait_until_all_are_done(self, number: int) -> None:
+        wait_for(lambda: self.count("state = 'done'") == number, f"{number} events to be done")
+
+
+@contextmanager
+def sqlite_database(folder: Path) -> Iterator[Database]:
+    yield Database(f"sqlite:///{folder / 'live.db'}")
+
+
+@contextmanager
+def postgresql_database(_: Path | None = None) -> Iterator[Database]:
+    """Make a database on the server, and remove it in the end."""
+    server = POSTGRESQL.require()
+    name = f"webhooks_{uuid.uuid4().hex}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}".encode())
+        try:
+            yield Database(urlsplit(server)._replace(path=f"/{name}").geturl())
+        finally:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+DATABASES = {"sqlite": sqlite_database, "postgresql": postgresql_database}
+
+
+@contextmanager
+def redis_database() -> Iterator[str]:
+    """Take one of Redis's numbered databases, a high one, empty it before and after."""
+    server = REDIS.require()
+    # Each process of the tests has its own number, and runs one test at a time.
+    number = 15 - int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
+    parts = urlsplit(server)
+
+    def flush() -> None:
+        address = (parts.hostname or "", parts.port or 6379)
+        with socket.create_connection(address, PATIENCE) as redis, redis.makefile("rb") as answers:
+            login = f"AUTH {parts.password}\r\n" if parts.password else ""
+            redis.sendall(f"{login}SELECT {number}\r\nFLUSHDB\r\n".encode())
+            for _ in range(3 if login else 2):
+                assert answers.readline() == b"+OK\r\n"
+
+    flush()
+    yield parts._replace(path=f"/{number}").geturl()
+    flush()
+
+
+@contextmanager
+def rabbitmq_vhost() -> Iterator[str]:
+    """Make a virtual host where we may, or else use what the URL names: old messages do no harm."""
+    server = RABBITMQ.require()
+    name = f"webhooks_{uuid.uuid4().hex}"
+    user = urlsplit(server).username or "guest"
+
+    def control(*arguments: str) -> bool:
+        command = ("rabbitmqctl", "--quiet", *arguments)
+        return not subprocess.run(command, capture_output=True, timeout=60, check=False).returncode
+
+    if not (shutil.which("rabbitmqctl") and control("add_vhost", name)):
+        yield server
+        return
+    control("set_permissions", "-p", name, user, ".*", ".*", ".*")
+    yield urlsplit(server)._replace(path=f"/{name}").geturl()
+    control("delete_vhost", name)
+
+
+BROKERS = {"redis": redis_database, "rabbitmq": rabbitmq_vhost}
+
+
+class Line:
+    """A line to a server, that can be cut and mended."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self._far = (parts.hostname or "", parts.port or 0)
+        self._connections: list[socket.socket] = []
+        self._listen(0)
+        self._port: int = self._listener.getsockname()[1]
+        login, at, _ = parts.netloc.rpartition("@")
+        self.url = parts._replace(netloc=f"{login}{at}127.0.0.1:{self._port}").geturl()
+
+    def cut(self) -> None:
+        """End all connections and refuse new ones."""
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._accepting.join()
+        self._listener.close()
+        for connection in self._connections:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        self._connections.clear()
+
+    def mend(self) -> None:
+        self._listen(self._port)
+
+    def _listen(self, port: int) -> None:
+        self._listener = socket.create_server(("127.0.0.1", port))
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                far = socket.create_connection(self._far)
+                self._connections += [near, far]
+                for pair in ((near, far), (far, near)):
+                    threading.Thread(target=_pass_on, args=pair, daemon=True).start()
+
+
+def _pass_on(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
+    with suppress(OSError):
+        target.shutdown(socket.SHUT_RDWR)
+    source.close()
+
+
+SERVER = re.compile(r"^(?:uv run )?(?:uvicorn |celery .*\bworker\b|arq )")
+PORT = 8000  # where uvicorn listens unless it is told otherwise
+
+
+class Terminal:
+    """Where commands are typed one after another: servers stay, all others end."""
+
+    def __init__(self, folder: Path, **environment: str) -> None:
+        self.folder = folder
+        self._state = folder.with_name(f"{folder.name}.state")
+        self._environment = clean_environment(**environment)
+        self._servers: dict[str, Process] = {}
+
+    def type(self, line: str) -> str:
+        """Run what a reader would type, and return what it printed; a server is left running."""
+        *before, last = line.strip().split(" && ")
+        last = re.sub(r"\s+#.*", "", last)
+        if not SERVER.match(last):
+            return self._run(line)
+        for command in before:
+            self._run(command)
+        self._start(last)
+        return ""
+
+    def close(self) -> None:
+        """End the servers; fail if one of them has ended by itself."""
+        servers = list(self._servers.values())
+        self._servers.clear()
+        printed = [server.printed for server in servers if server.ended]
+        for server in servers:
+            server.end()
+        assert not printed, "a server ended:\n" + "\n".join(printed)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, failure: object, *_: object) -> None:
+        if failure is None:
+            self.close()
+        for server in self._servers.values():
+            server.kill()
+
+    def _run(self, command: str) -> str:
+        # The folder and the variables that a command leaves behind are the next one's.
+        script = f'{command}\n{{ printf "%s\\0" "$PWD"; env -0; }} > "{self._state}"'
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", script],
+            cwd=self.folder,
+            env=self._environment,
+            input="\n" * 100,  # whatever is asked, Enter takes the default
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+            timeout=600,
+            check=False,
+        )
+        assert done.returncode == 0, f"{command}\nexited with {done.returncode}:\n{done.stdout}"
+        folder, *variables = self._state.read_text(encoding="utf-8").split("\0")
+        self.folder = Path(folder)
+        self._environment = dict(each.split("=", 1) for each in variables if each)
+        return done.stdout
+
+    def _start(self, command: str) -> None:
+        kind = command.removeprefix("uv run ").split()[0]
+        if kind in self._servers:  # whoever starts it anew has ended the old one first
+            self._servers.pop(kind).end()
+        if kind == "uvicorn":
+            assert not listens(PORT), f"something else listens on port {PORT}"
+        server = self._servers[kind] = Process(self.folder, command, self._environment)
+        if kind == "uvicorn":
+            server.wait_for_port(PORT)

@@ -1,0 +1,92 @@
+"""The tests of a generated project can fail: each of these defects turns them red."""
+
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+from conftest import Install
+from mutants import MUTANTS, Mutant
+from project import Variant, clean_environment
+
+Copy = Callable[[Variant], Path]
+
+PATIENCE = 240  # seconds, for a command that takes ten on an idle machine
+ENVIRONMENT = ".venv"
+RUNS = sorted({(mutant.variant, mutant.tests) for mutant in MUTANTS}, key=str)
+
+
+@pytest.fixture
+def copy(install: Install, tmp_path: Path) -> Copy:
+    """Copy a variant, less its environment, which the copies share: they are quickly made."""
+
+    def copy(variant: Variant) -> Path:
+        leave_out = shutil.ignore_patterns(ENVIRONMENT, ".*_cache", "__pycache__", ".coverage*")
+        return Path(shutil.copytree(install(variant).path, tmp_path / "copy", ignore=leave_out))
+
+    return copy
+
+
+def run_tests(
+    install: Install, folder: Path, variant: Variant, tests: str
+) -> subprocess.CompletedProcess[str]:
+    python = install(variant).path / ENVIRONMENT / "bin" / "python"
+    options = "-m pytest -x -q --no-cov --tb=short -p no:cacheprovider"
+    return subprocess.run(
+        [python, *options.split(), *selection(variant, tests)],
+        cwd=folder,
+        env=clean_environment(PYTHONDONTWRITEBYTECODE="1"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+@cache
+def selection(variant: Variant, tests: str) -> list[str]:
+    return tests.format(module=variant.module).split()
+
+
+def mutate(folder: Path, mutant: Mutant) -> None:
+    file = folder / mutant.file
+    text = file.read_text("utf-8")
+    times = text.count(mutant.old)
+    assert times == 1, f"{mutant.file} has this {times} times, not once:\n{mutant.old}"
+    file.write_text(text.replace(mutant.old, mutant.new), "utf-8")
+
+
+@pytest.mark.parametrize(
+    ("variant", "tests"), RUNS, ids=[f"{variant}: {tests}" for variant, tests in RUNS]
+)
+def test_without_a_defect_they_pass(
+    install: Install, copy: Copy, variant: Variant, tests: str
+) -> None:
+    """Or it would mean nothing that they fail with one."""
+    done = run_tests(install, copy(variant), variant, tests)
+    assert done.returncode == pytest.ExitCode.OK, done.stdout
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=str)
+def test_with_a_defect_they_fail(
+    install: Install, copy: Copy, mutant: Mutant, record_property: Callable[[str, object], None]
+) -> None:
+    folder = copy(mutant.variant)
+    mutate(folder, mutant)
+    done = run_tests(install, folder, mutant.variant, mutant.tests)
+    # Not any exit status: a project that cannot even be imported proves nothing about its tests.
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED, (
+        f"{mutant.promise}: nothing notices that {mutant.name}\n{done.stdout}"
+    )
+    killers = re.findall(r"^(?:FAILED|ERROR) \S*?::(\S+)", done.stdout, re.MULTILINE)
+    record_property("killed by", " ".join(killers))
+
+
+def test_every_mutant_has_a_name_of_its_own_and_is_an_edit() -> None:
+    assert len({str(mutant) for mutant in MUTANTS}) == len(MUTANTS)
+    assert [mutant for mutant in MUTANTS if mutant.old == mutant.new] == []
