@@ -13,7 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -210,7 +210,7 @@ def sqlite_database(folder: Path) -> Iterator[Database]:
 
 
 @contextmanager
-def postgresql_database(_: Path | None = None) -> Iterator[Database]:
+def postgresql_database(_: Path) -> Iterator[Database]:
     """Make a database on the server, and remove it in the end."""
     server = POSTGRESQL.require()
     name = f"webhooks_{uuid.uuid4().hex}"
@@ -222,7 +222,8 @@ def postgresql_database(_: Path | None = None) -> Iterator[Database]:
             connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
 
-DATABASES = {"sqlite": sqlite_database, "postgresql": postgresql_database}
+Databases = dict[str, Callable[[Path], AbstractContextManager[Database]]]
+DATABASES: Databases = {"sqlite": sqlite_database, "postgresql": postgresql_database}
 
 
 @contextmanager
@@ -332,7 +333,7 @@ class Terminal:
         self._servers: dict[str, Process] = {}
 
     def type(self, line: str) -> str:
-        """Run what a reader would type, and return what it printed; a server is left running."""
+        """Run what a reader would type, and return its output; a server is left running."""
         *before, last = line.strip().split(" && ")
         last = re.sub(r"\s+#.*", "", last)
         if not SERVER.match(last):
@@ -368,14 +369,14 @@ class Terminal:
             cwd=self.folder,
             env=self._environment,
             input="\n" * 100,  # whatever is asked, Enter takes the default
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            capture_output=True,
             encoding="utf-8",
             errors="replace",
             timeout=600,
             check=False,
         )
-        assert done.returncode == 0, f"{command}\nexited with {done.returncode}:\n{done.stdout}"
+        printed = done.stdout + done.stderr
+        assert done.returncode == 0, f"{command}\nexited with {done.returncode}:\n{printed}"
         folder, *variables = self._state.read_text(encoding="utf-8").split("\0")
         self.folder = Path(folder)
         self._environment = dict(each.split("=", 1) for each in variables if each)
@@ -386,7 +387,7 @@ class Terminal:
         if kind in self._servers:  # whoever starts it anew has ended the old one first
             self._servers.pop(kind).end()
         if kind == "uvicorn":
-            assert not listens(PORT), f"something else listens on port {PORT}"
+            wait_for(lambda: not listens(PORT), f"port {PORT} to be free")
         server = self._servers[kind] = Process(self.folder, command, self._environment)
         if kind == "uvicorn":
             server.wait_for_port(PORT)

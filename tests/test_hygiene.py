@@ -65,9 +65,11 @@ COMMON = [
     "tests/slow.py",
     "tests/support.py",
     "tests/test_cli.py",
+    "tests/test_config.py",
     "tests/test_http.py",
     "tests/test_inbox.py",
     "tests/test_processing.py",
+    "tests/test_relay.py",
     "tests/test_service.py",
     "tests/worker.py",
 ]

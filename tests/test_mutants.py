@@ -4,7 +4,6 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -48,9 +47,9 @@ def run_tests(
     )
 
 
-@cache
 def selection(variant: Variant, tests: str) -> list[str]:
-    return tests.format(module=variant.module).split()
+    files, *expression = tests.format(module=variant.module).split(" -k ")
+    return [*files.split(), *(f"-k={each}" for each in expression)]
 
 
 def mutate(folder: Path, mutant: Mutant) -> None:
@@ -83,8 +82,8 @@ def test_with_a_defect_they_fail(
     assert done.returncode == pytest.ExitCode.TESTS_FAILED, (
         f"{mutant.promise}: nothing notices that {mutant.name}\n{done.stdout}"
     )
-    killers = re.findall(r"^(?:FAILED|ERROR) \S*?::(\S+)", done.stdout, re.MULTILINE)
-    record_property("killed by", " ".join(killers))
+    killers = re.findall(r"^(?:FAILED|ERROR) \S*?::(\w+)", done.stdout, re.MULTILINE)
+    record_property("killed by", killers[0])
 
 
 def test_every_mutant_has_a_name_of_its_own_and_is_an_edit() -> None:

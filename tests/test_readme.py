@@ -1,7 +1,7 @@
 """Every command that a README shows can be typed, from top to bottom, in one terminal.
 
-What is fenced as `sh` is run; what cannot be run here is fenced as `sh no-run`. A line that starts a
-server leaves it running, until a later line starts it anew.
+What is fenced as `sh` is run; what cannot be run here is fenced as `sh no-run`. A line that starts
+a server leaves it running, until a later line starts it anew.
 """
 
 import re

@@ -1,10 +1,14 @@
 """Every variant, handled as its user would, in its own environment."""
 
+import ast
+import io
+import tokenize
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from live import BROKERS, postgresql_database
 from project import VARIANTS, Project, Variant
-from services import POSTGRESQL
 
 
 @pytest.fixture(
@@ -34,8 +38,57 @@ def test_its_tests_pass(installed: Project) -> None:
     installed.run("uv run pytest")
 
 
-def test_its_tests_pass_on_postgresql(installed: Project) -> None:
-    installed.run("uv run pytest", TEST_POSTGRES_URL=POSTGRESQL.require())
+def test_its_tests_pass_on_postgresql(installed: Project, tmp_path: Path) -> None:
+    with postgresql_database(tmp_path) as database:
+        installed.run("uv run pytest --no-cov", TEST_DATABASE_URL=database.url)
+
+
+@pytest.mark.parametrize(
+    ("processing", "broker"),
+    [
+        # In the group of the variant, whose environment is there.
+        pytest.param(processing, broker, marks=pytest.mark.xdist_group(f"stripe-{processing}"))
+        for processing, broker in (("celery", "redis"), ("celery", "rabbitmq"), ("arq", "redis"))
+    ],
+)
+def test_its_tests_pass_with_a_real_broker(
+    install: Callable[[Variant], Project], processing: str, broker: str
+) -> None:
+    with BROKERS[broker]() as url:
+        project = install(Variant("stripe", processing))
+        project.run("uv run pytest --no-cov", TEST_BROKER_URL=url)
+
+
+def code_lines(source: str) -> int:
+    """Count the lines that are neither blank nor comment nor docstring."""
+    no_code = {
+        tokenize.COMMENT,
+        tokenize.NL,
+        tokenize.NEWLINE,
+        tokenize.INDENT,
+        tokenize.DEDENT,
+        tokenize.ENDMARKER,
+    }
+    lines = {
+        line
+        for token in tokenize.generate_tokens(io.StringIO(source).readline)
+        if token.type not in no_code
+        for line in range(token.start[0], token.end[0] + 1)
+    }
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            lines -= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    return len(lines)
+
+
+def test_what_counts_as_a_line_of_code() -> None:
+    assert code_lines('"""Doc."""\n\n# why\nx = """\na\n"""  # text\n\n\ny = (\n    1,\n)\n') == 6
+
+
+def test_it_can_be_read_in_one_sitting(project: Project) -> None:
+    sources = [file for file in project.files if file.startswith("app/") and file.endswith(".py")]
+    assert sum(code_lines(project.read(file)) for file in sources) <= 900
+    assert [file for file in sources if len(project.read(file).splitlines()) > 200] == []
 
 
 def test_working_on_it_leaves_nothing_in_git_but_the_lock_file(

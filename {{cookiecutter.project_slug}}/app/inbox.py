@@ -134,9 +134,10 @@ def _claim_due(connection: sa.Connection, limits: list[int]) -> list[list[Claim]
 
 
 def _claim(connection: sa.Connection, keys: list[Key]) -> list[Claim | None]:
-    claim = _take.where(_is_latest)
-    rows = (connection.execute(claim, {"key_id": k.id, "made": k.attempts}).first() for k in keys)
-    return [Claim(*row) if row else None for row in rows]
+    held = [key.id for key in _held(connection, keys)]
+    rows = connection.execute(_take.where(inbox.c.id.in_(held)))
+    claims = {Key(row.id, row.attempts - 1): Claim(*row) for row in rows}
+    return [claims.pop(key, None) for key in keys]
 
 
 def _hand_over(connection: sa.Connection, limits: list[int]) -> list[list[Key]]:
@@ -144,4 +145,15 @@ def _hand_over(connection: sa.Connection, limits: list[int]) -> list[list[Key]]:
 
 
 def _finish(connection: sa.Connection, ends: list[dict[str, Any]]) -> list[bool]:
-    return [connection.execute(_end, end).rowcount == 1 for end in ends]
+    keys = [Key(end["key_id"], end["made"]) for end in ends]
+    held = _held(connection, keys)
+    if held:
+        connection.execute(_end, [end for end, key in zip(ends, keys, strict=True) if key in held])
+    return [key in held for key in keys]
+
+
+def _held(connection: sa.Connection, keys: list[Key]) -> set[Key]:
+    """Lock the rows of the keys that still are the latest, in one order in every process."""
+    rows = sa.select(inbox.c.id, inbox.c.attempts).where(is_pending).order_by(inbox.c.id)
+    rows = rows.where(inbox.c.id.in_([key.id for key in keys])).with_for_update()
+    return {Key(*row) for row in connection.execute(rows)} & set(keys)

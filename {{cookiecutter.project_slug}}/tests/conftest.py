@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -40,7 +41,7 @@ from fastapi.testclient import TestClient  # noqa: E402
 from app.database import connect, create_schema, metadata  # noqa: E402
 from app.inbox import Inbox  # noqa: E402
 from app.main import app  # noqa: E402
-from tests.support import Store  # noqa: E402
+from tests.support import Store, end, started  # noqa: E402
 
 
 @pytest.fixture
@@ -75,3 +76,13 @@ async def inbox() -> AsyncIterator[Inbox]:
     inbox = Inbox()
     yield inbox
     await inbox.close()
+
+
+@pytest.fixture(autouse=True)
+def no_process_is_left(store: Store) -> Iterator[None]:
+    """End what a test has started and, because it failed, not ended."""
+    yield
+    while started:
+        process = started.pop()
+        if process.poll() is None:
+            end(process, signal.SIGKILL)

@@ -1,13 +1,12 @@
-"""The service with handlers that take their time before they do anything: HANDLER_SECONDS."""
+"""The service and its queue, with handlers that take HANDLER_SECONDS before they do anything."""
 
 import asyncio
 import os
 
-from app import handlers, queue
+from app import handlers
 from app.events import Event
-from app.main import app
-
-__all__ = ["WorkerSettings", "app", "celery"]
+from app.main import app as app
+from app.queue import *  # noqa: F403
 
 for name, handle in list(handlers.load().items()):
 
@@ -16,6 +15,3 @@ for name, handle in list(handlers.load().items()):
         await handle(event)
 
     handlers.load()[name] = slowly
-
-celery = getattr(queue, "celery", None)
-WorkerSettings = getattr(queue, "WorkerSettings", None)

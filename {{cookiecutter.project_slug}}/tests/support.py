@@ -26,7 +26,9 @@ ROOT = Path(__file__).parents[1]
 NAME, PROVIDER = next(iter(providers.load().items()))
 URL = f"/webhooks/{NAME}"
 FIXTURES = docs.fixtures(NAME)
-PATIENCE = 20  # seconds: long for a busy machine, and no test waits that long when all is well
+PATIENCE = 60  # seconds: long for a busy machine, and no test waits that long when all is well
+started: list[subprocess.Popen[bytes]] = []
+"""Processes of the test under way; those still running at its end are killed."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,9 @@ def python(*arguments: str, measured: bool = True, **environment: str) -> subpro
     environment = os.environ | environment
     if not measured:
         environment.pop("COVERAGE_PROCESS_CONFIG", None)
-    return subprocess.Popen([sys.executable, *arguments], cwd=ROOT, env=environment)
+    process = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, env=environment)
+    started.append(process)
+    return process
 
 
 def end(process: subprocess.Popen[bytes], how: signal.Signals = signal.SIGTERM) -> int:

@@ -11,9 +11,9 @@ logger = logging.getLogger(__name__)
 async def handle(event: Event) -> None:
     """Handle one event; raise, and it is retried.
 
-    What is done through `event.transaction()` happens exactly once. Anything else, such as a
-    request to another service, may happen again after a crash: give it `event.id` as its
-    idempotency key.
+    What is done in `event.transaction()` happens exactly once; keep it short, on SQLite all others
+    wait for it. Anything else, such as a request to another service, may happen again after a
+    crash: make it before or after the transaction, with `event.id` as its idempotency key.
     """
     data = event.data.get("data")
     match event.type:

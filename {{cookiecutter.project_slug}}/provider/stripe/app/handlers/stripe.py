@@ -15,20 +15,20 @@ logger = logging.getLogger(__name__)
 async def handle(event: Event) -> None:
     """Handle one event; raise, and it is retried.
 
-    What is done through `event.transaction()` happens exactly once. Anything else, such as a
-    request to another service, may happen again after a crash: give it `event.id` as its
-    idempotency key.
+    What is done in `event.transaction()` happens exactly once; keep it short, on SQLite all others
+    wait for it. Anything else, such as a request to another service, may happen again after a
+    crash: make it before or after the transaction, with `event.id` as its idempotency key.
     """
     thing = event.data["data"]["object"]
     match event.type:
-        case "checkout.session.completed":
-            async with event.transaction() as db:
-                await billing.activate_subscription(db, thing["subscription"], thing["customer"])
         case "invoice.paid":
             async with event.transaction() as db:
                 subscription = thing["parent"]["subscription_details"]["subscription"]
                 paid_until = max(line["period"]["end"] for line in thing["lines"]["data"])
                 await billing.extend_subscription(db, subscription, thing["customer"], paid_until)
+        case "checkout.session.completed":
+            async with event.transaction() as db:
+                await billing.activate_subscription(db, thing["subscription"], thing["customer"])
         case "invoice.payment_failed":
             async with event.transaction() as db:
                 subscription = thing["parent"]["subscription_details"]["subscription"]
