@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import sqlalchemy as sa
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from app import docs, providers
 from app.config import settings
@@ -64,7 +64,8 @@ def send(
     """Sign a sample event with the configured secret, and post it."""
     fixtures = docs.fixtures(provider)
     if file is None and type not in fixtures:
-        raise SystemExit(f"no sample of {type}: there are {', '.join(fixtures)}; or use --file")
+        samples = ", ".join(fixtures) or "none here"
+        raise SystemExit(f"no sample of {type}: there are {samples}; or use --file")
     data = json.loads((file or fixtures[type]).read_text("utf-8"))
     id = id or f"evt_{uuid.uuid4().hex}"
     body, headers = providers.load()[provider].deliver(data, id, type)
@@ -94,12 +95,12 @@ def events(
         for row in rows:
             typer.echo(json.dumps(row))
         return
-    table = Table("received", "provider", "event", "type", "state", "attempts", "next")
+    names = ("received", "provider", "event", "type", "state", "attempts", "next")
+    table = Table(*(Column(name, overflow="fold") for name in names))
     for row in rows:
-        next_time = at(row["due_at"])
+        what = (row["provider"], row["event_id"], row["type"], row["state"])
         tries = f"{row['attempts']} of {row['attempt_limit']}"
-        names = (row["provider"], row["event_id"], row["type"], row["state"])
-        table.add_row(at(row["received_at"]), *names, tries, next_time)
+        table.add_row(at(row["received_at"]), *what, tries, at(row["due_at"]))
     Console().print(table)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fastapi import FastAPI
 
-from app import docs, handlers, providers, queue, webhooks
+from app import docs, providers, queue, webhooks
 from app.config import settings
 from app.inbox import Inbox
 from app.relay import relay
@@ -45,7 +45,6 @@ app = FastAPI(
     redoc_url=None,
     openapi_url="/openapi.json" if development else None,
 )
-handlers.load()  # now, so that a mistake in one shows at the start
 for name, provider in providers.load().items():
     app.include_router(webhooks.router(name, provider))
 if development:

@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 attempts = metrics.get_meter(__name__).create_counter(
     "events.attempts", description="attempts to handle an event, by outcome"
 )
+handlers.load()  # now: the inbox is to know their tables, and a mistake in one shows at the start
 
 
 class AttemptsExhausted(Exception):

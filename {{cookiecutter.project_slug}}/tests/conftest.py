@@ -33,7 +33,7 @@ os.environ |= {
 }
 os.environ |= worker.environment(FOLDER)
 for module in PROVIDERS.glob("*.py"):
-    for variable in re.findall("[A-Z]+_WEBHOOKS?_SECRET", module.read_text("utf-8")):
+    for variable in re.findall("[A-Z][A-Z_]*_WEBHOOKS?_SECRET", module.read_text("utf-8")):
         os.environ[variable] = "the-current-one,the-previous-one"
 
 from fastapi.testclient import TestClient  # noqa: E402

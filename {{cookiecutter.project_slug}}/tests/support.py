@@ -23,7 +23,7 @@ from app.models import inbox
 from app.processing import process
 
 ROOT = Path(__file__).parents[1]
-NAME, PROVIDER = next(iter(providers.load().items()))
+NAME = next(iter(providers.load()))
 URL = f"/webhooks/{NAME}"
 FIXTURES = docs.fixtures(NAME)
 PATIENCE = 60  # seconds: long for a busy machine, and no test waits that long when all is well
@@ -44,12 +44,13 @@ class Delivery:
         return client.post(URL, content=self.body, headers=self.headers)
 
 
-def delivery(type: str | None = None, id: str | None = None) -> Delivery:
-    """Return a signed delivery of a fixture, or of an event whose type nobody knows."""
-    path = FIXTURES.get(type or next(iter(FIXTURES))) or next(iter(FIXTURES.values()))
-    id = id or f"evt_{uuid.uuid4().hex}"
-    data = json.loads(path.read_text("utf-8"))
-    return Delivery(id, *PROVIDER.deliver(data, id, type or next(iter(FIXTURES))))
+def delivery(type: str | None = None, provider: str = NAME) -> Delivery:
+    """Return a signed delivery of a sample, the first one unless `type` names another."""
+    samples = docs.fixtures(provider)
+    type = type or next(iter(samples))
+    id = f"evt_{uuid.uuid4().hex}"
+    data = json.loads(samples[type].read_text("utf-8"))
+    return Delivery(id, *providers.load()[provider].deliver(data, id, type))
 
 
 def event(id: str | None = None, type: str = "test.happened") -> Event:
@@ -59,10 +60,10 @@ def event(id: str | None = None, type: str = "test.happened") -> Event:
     return Event(NAME, id, type, json.dumps(data).encode(), data)
 
 
-async def handle(inbox: Inbox, type: str) -> None:
+async def handle(inbox: Inbox, provider: str, type: str) -> None:
     """Let a sample arrive and be handled in this process."""
-    sent = delivery(type)
-    await inbox.add(Event(NAME, sent.id, type, sent.body, json.loads(sent.body)))
+    sent = delivery(type, provider)
+    await inbox.add(Event(provider, sent.id, type, sent.body, json.loads(sent.body)))
     [claim] = await inbox.claim_due(1)
     await process(inbox, claim)
 

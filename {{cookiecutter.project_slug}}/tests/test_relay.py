@@ -24,7 +24,7 @@ async def test_a_broker_that_fails_is_tried_again(
         tries.append(time.monotonic())
         async with inbox.handover(10) as keys:
             if len(tries) <= 2:
-                raise ConnectionError("amqp://user:password@broker")
+                raise ConnectionError("broker://user:password@host")
         stopping.set()
         return len(keys)
 

@@ -140,11 +140,10 @@ def start(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Start the service in production, in a folder without a .env, and end it."""
     without = ("ENVIRONMENT", "COVERAGE_PROCESS_CONFIG")  # which would take its time
     usual = {name: value for name, value in os.environ.items() if name not in without}
-    broker = {"BROKER_URL": "redis://localhost:1"}
     return subprocess.run(
         [sys.executable, "-c", "import app.main"],
         cwd=folder,
-        env=usual | broker | {"PYTHONPATH": str(ROOT)} | SECRETS | environment,
+        env=usual | worker.PRODUCTION | {"PYTHONPATH": str(ROOT)} | SECRETS | environment,
         capture_output=True,
         text=True,
         timeout=60,

@@ -10,6 +10,7 @@ from pathlib import Path
 from fakeredis import TcpFakeServer
 
 IN_PROCESS = False
+PRODUCTION = {"BROKER_URL": "redis://localhost:1"}  # the settings that production wants besides
 COMMAND = ["-m", "arq"]
 # The stand-in for Redis does not know INFO, which arq would write into its log at the start.
 COMMAND_WITHOUT_INFO = [

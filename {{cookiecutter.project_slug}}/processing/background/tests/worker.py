@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 IN_PROCESS = True
+PRODUCTION: dict[str, str] = {}  # the settings that production wants besides
 
 
 def environment(folder: Path) -> dict[str, str]:

@@ -65,6 +65,7 @@ celery.conf.update(
 )
 
 _running: set[asyncio.Task[None]] = set()
+_beginning = threading.Lock()  # for the threads of the pool all begin at once
 
 
 async def enqueue(inbox: Inbox) -> int:
@@ -98,9 +99,14 @@ async def _attempt(inbox: Inbox, key: Key) -> None:
     _running.discard(task)
 
 
-@cache
 def _worker() -> tuple[Inbox, asyncio.AbstractEventLoop]:
     """The one inbox and event loop of a worker process, begun at its first task."""
+    with _beginning:
+        return _begin()
+
+
+@cache
+def _begin() -> tuple[Inbox, asyncio.AbstractEventLoop]:
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, name="handlers", daemon=True).start()
     return Inbox(), loop

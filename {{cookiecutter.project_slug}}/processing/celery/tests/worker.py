@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 IN_PROCESS = False
+PRODUCTION = {"BROKER_URL": "redis://localhost:1"}  # the settings that production wants besides
 
 
 def environment(folder: Path) -> dict[str, str]:

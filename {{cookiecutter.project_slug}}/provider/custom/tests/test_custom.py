@@ -204,9 +204,9 @@ async def test_the_samples_change_what_they_are_about(inbox: Inbox, store: Store
         ("payment.failed", "past_due", 1),
         ("subscription.cancelled", "cancelled", 1),
     ]:
-        await handle(inbox, type)
+        await handle(inbox, "custom", type)
         [subscription] = store.rows(billing.subscriptions)
         assert (subscription.status, subscription.periods_paid) == (status, periods)
-    await handle(inbox, "order.paid")
+    await handle(inbox, "custom", "order.paid")
     [order] = store.rows(billing.orders)
     assert order.amount > 0

@@ -147,10 +147,10 @@ async def test_the_samples_change_what_they_are_about(inbox: Inbox, store: Store
         ("invoice.payment_failed", "past_due", 1),
         ("customer.subscription.deleted", "cancelled", 1),
     ]:
-        await handle(inbox, type)
+        await handle(inbox, "stripe", type)
         [subscription] = store.rows(billing.subscriptions)
         assert (subscription.status, subscription.periods_paid) == (status, periods)
-    await handle(inbox, "payment_intent.succeeded")
+    await handle(inbox, "stripe", "payment_intent.succeeded")
     assert subscription.id.startswith("sub_")
     assert subscription.customer.startswith("cus_")
     assert subscription.paid_until > 1_700_000_000

@@ -13,7 +13,7 @@ async def handle(event: Event) -> None:
 
     What is done in `event.transaction()` happens exactly once; keep it short, on SQLite all others
     wait for it. Anything else, such as a request to another service, may happen again after a
-    crash: make it before or after the transaction, with `event.id` as its idempotency key.
+    crash: make it before the transaction, with `event.id` as its idempotency key.
     """
     data = event.data.get("data")
     match event.type:

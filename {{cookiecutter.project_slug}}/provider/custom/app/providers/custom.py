@@ -57,6 +57,8 @@ async def verify(request: Request) -> Event:
         if abs(age) > settings.custom_webhook_tolerance_seconds:
             raise Unauthorized("stale" if age > 0 else "future")
     data = parse_json(payload)
+    if not isinstance(data, dict):
+        raise Malformed("not an object")
     id = _find(settings.custom_webhook_id, request, data)
     if id is None:
         id = hashlib.sha256(payload).hexdigest()
@@ -78,9 +80,7 @@ def _find(place: str, request: Request, data: Any) -> object:
     if kind == "header":
         return request.headers.get(path)
     for key in path.split("."):
-        if not isinstance(data, dict):
-            raise Malformed("not an object")
-        data = data.get(key)
+        data = data.get(key) if isinstance(data, dict) else None
     return data
 
 
