@@ -92,9 +92,9 @@ def test_what_is_killed_in_a_flood_is_done_exactly_once(install: Install, tmp_pa
     sent = deliveries(project, "invoice.paid", 40)
     with sqlite_database(tmp_path) as database:
         environment = SLOW | {"DATABASE_URL": database.url}
-        for number in range(0, 40, 10):
+        for number in range(0, 40, 20):
             with Server(project, environment, "tests.slow:app") as server:
-                assert set(server.post(*sent[number : number + 10])) == {200}
+                assert set(server.post(*sent[number : number + 20])) == {200}
                 wait_for(lambda: database.count("attempts > 0") > 0, "an attempt to begin")
         with Server(project, environment, "tests.slow:app"):
             database.wait_until_all_are_done(40)

@@ -1,5 +1,6 @@
 """The service as a whole, in real processes: it handles, survives, shuts down, refuses to start."""
 
+import asyncio
 import os
 import re
 import signal
@@ -11,10 +12,12 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
+from app import handlers
 from app.config import settings
+from app.events import Event
 from app.services import billing
 from tests import worker
-from tests.support import FIXTURES, ROOT, Server, Store, delivery, end, python, wait_for
+from tests.support import FIXTURES, NAME, ROOT, Server, Store, delivery, end, python, wait_for
 
 
 def effects(store: Store) -> int:
@@ -39,6 +42,29 @@ def test_an_event_that_is_due_again_is_handled(client: TestClient, store: Store)
         store.wait(sent.id)
         store.change("UPDATE inbox SET state = 'pending', due_at = 0, finished_at = NULL")
         assert store.wait(sent.id).attempts == 2
+
+
+@pytest.mark.skipif(not worker.IN_PROCESS, reason="the workers' own limit holds")
+def test_a_flood_is_handled_a_few_at_a_time(
+    client: TestClient, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running: set[str] = set()
+    most = 0
+
+    async def slowly(event: Event) -> None:
+        nonlocal most
+        running.add(event.id)
+        most = max(most, len(running))
+        await asyncio.sleep(0.05)
+        running.remove(event.id)
+
+    monkeypatch.setitem(handlers.load(), NAME, slowly)
+    sent = [delivery() for _ in range(30)]
+    for each in sent:
+        assert each.post(client).status_code == 200
+    for each in sent:
+        assert store.wait(each.id).attempts == 1
+    assert most == settings.concurrency
 
 
 def test_while_the_workers_are_away_events_wait(client: TestClient, store: Store) -> None:
