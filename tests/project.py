@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -79,7 +80,7 @@ class Project:
             AssertionError: it failed; the message is everything it printed.
         """
         done = subprocess.run(
-            command.split(),
+            shlex.split(command),
             cwd=self.path,
             env=clean_environment(**environment),
             stdout=subprocess.PIPE,

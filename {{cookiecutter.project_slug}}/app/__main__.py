@@ -1,12 +1,10 @@
 """The command line: `python -m app --help`."""
 
-import asyncio
 import json
 import urllib.error
 import urllib.request
 import uuid
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import sqlalchemy as sa
@@ -20,6 +18,7 @@ from app.database import connect, create_schema, now
 from app.models import inbox
 
 State = Literal["pending", "done", "dead"]
+HEADINGS = ("received", "provider", "event", "type", "state", "attempts", "next")
 DAY = 86400  # seconds
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -27,25 +26,15 @@ cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 
 def execute(statement: sa.Executable) -> list[dict[str, Any]]:
     """Run one statement on the inbox and return its rows; or end with one line saying why not."""
-
-    async def run() -> list[dict[str, Any]]:
-        _, engine = connect()
-        async with engine.begin() as connection:
-            await connection.run_sync(create_schema)
-            result = await connection.execute(statement)
-            rows = [dict(row) for row in result.mappings()] if result.returns_rows else []
-        await engine.dispose()
-        return rows
-
+    engine, _ = connect()
     try:
-        return asyncio.run(run())
+        with engine.begin() as connection:
+            create_schema(connection)
+            return [dict(row) for row in connection.execute(statement).mappings()]
     except sa.exc.DBAPIError as error:
         raise SystemExit(f"DATABASE_URL: the database does not answer: {error.orig}") from None
-
-
-def columns(*without: str) -> list[sa.Column[Any]]:
-    """The inbox's columns, without the bulky ones that are named."""
-    return [column for column in inbox.c if column.name not in without]
+    finally:
+        engine.dispose()
 
 
 def at(seconds: float | None) -> str:
@@ -59,26 +48,23 @@ def send(
     url: Annotated[str, typer.Option(help="Where the service is.")] = "http://localhost:8000",
     provider: Annotated[str, typer.Option(help="Who to send as.")] = next(iter(providers.load())),
     id: Annotated[str, typer.Option(help="The event's id; a new one if not given.")] = "",
-    file: Annotated[Path | None, typer.Option(help="A JSON file to send instead.")] = None,
 ) -> None:
     """Sign a sample event with the configured secret, and post it."""
     fixtures = docs.fixtures(provider)
-    if file is None and type not in fixtures:
-        samples = ", ".join(fixtures) or "none here"
-        raise SystemExit(f"no sample of {type}: there are {samples}; or use --file")
-    data = json.loads((file or fixtures[type]).read_text("utf-8"))
+    if type not in fixtures:
+        samples = ", ".join(fixtures) or "no others"
+        raise SystemExit(f"{docs.FIXTURES / provider} has no {type}.json; there are {samples}")
+    data = json.loads(fixtures[type].read_text("utf-8"))
     id = id or f"evt_{uuid.uuid4().hex}"
     body, headers = providers.load()[provider].deliver(data, id, type)
-    headers["Content-Type"] = "application/json"
-    if not url.startswith(("http://", "https://")):
-        raise SystemExit(f"--url {url} is no URL: write http://localhost:8000")
     request = urllib.request.Request(f"{url}/webhooks/{provider}", body, headers)  # noqa: S310
+    request.add_header("Content-Type", "application/json")
     try:
         with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
             typer.echo(f"{id} {answer.status} {answer.read().decode()}")
     except urllib.error.HTTPError as refusal:
         raise SystemExit(f"{id} {refusal.code} {refusal.read().decode()}") from None
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise SystemExit(f"no service answers at {url}: {error}") from None
 
 
@@ -89,14 +75,14 @@ def events(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """List the newest events."""
-    query = sa.select(*columns("payload", "error")).order_by(inbox.c.id.desc()).limit(limit)
+    columns = [column for column in inbox.c if column.name not in ("payload", "error")]
+    query = sa.select(*columns).order_by(inbox.c.id.desc()).limit(limit)
     rows = execute(query if state is None else query.where(inbox.c.state == state))
     if as_json:
         for row in rows:
             typer.echo(json.dumps(row))
         return
-    names = ("received", "provider", "event", "type", "state", "attempts", "next")
-    table = Table(*(Column(name, overflow="fold") for name in names))
+    table = Table(*(Column(name, overflow="fold") for name in HEADINGS))
     for row in rows:
         what = (row["provider"], row["event_id"], row["type"], row["state"])
         tries = f"{row['attempts']} of {row['attempt_limit']}"
@@ -107,11 +93,10 @@ def events(
 @cli.command()
 def show(event_id: str) -> None:
     """Show one event whole: its payload, and the error of its last failure."""
-    rows = execute(sa.select(inbox).where(inbox.c.event_id == event_id))
-    for row in rows:
+    for row in (rows := execute(sa.select(inbox).where(inbox.c.event_id == event_id))):
         payload, error = row.pop("payload"), row.pop("error")
-        parts = (json.dumps(row, indent=2), payload.decode(errors="replace"), error or "")
-        typer.echo("\n\n".join(parts))
+        typer.echo(f"{json.dumps(row, indent=2)}\n\n{payload.decode(errors='replace')}\n")
+        typer.echo(error or "")
     if not rows:
         raise SystemExit(f"there is no event {event_id}: see python -m app events")
 

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby, islice
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import OperationalError
@@ -19,18 +19,13 @@ R = TypeVar("R")
 Operation = Callable[[Connection, list[P]], Sequence[R]]
 """Carries out calls of one kind inside a transaction, and returns the result of each."""
 
+Call = tuple[Operation[Any, Any], Any]
+
 logger = logging.getLogger(__name__)
 
 
 class StoreUnavailable(Exception):
     """The database did not commit."""
-
-
-class Call(NamedTuple):
-    """What one caller wants written."""
-
-    operation: Operation[Any, Any]
-    parameter: Any
 
 
 class GroupCommit:
@@ -51,7 +46,7 @@ class GroupCommit:
     async def submit(self, operation: Operation[P, R], parameter: P) -> R:
         """Return the result of this call once it is committed, or raise `StoreUnavailable`."""
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        self._gathering[future] = Call(operation, parameter)
+        self._gathering[future] = (operation, parameter)
         if self._flushing is None:
             self._flushing = asyncio.create_task(self._flush())
         try:
@@ -71,7 +66,7 @@ class GroupCommit:
         while self._gathering:
             async with self._lock:
                 batch = list(islice(self._gathering.items(), LARGEST_BATCH))
-                batch.sort(key=lambda item: item[1].operation.__name__)
+                batch.sort(key=lambda item: item[1][0].__name__)
                 for future, _ in batch:
                     del self._gathering[future]
                 calls = [call for _, call in batch]
@@ -89,8 +84,8 @@ class GroupCommit:
                 if not self._schema_exists:
                     create_schema(connection)
                 outcomes: list[Any] = []
-                for operation, group in groupby(calls, lambda call: call.operation):
-                    outcomes += operation(connection, [call.parameter for call in group])
+                for operation, group in groupby(calls, lambda call: call[0]):
+                    outcomes += operation(connection, [parameter for _, parameter in group])
             self._schema_exists = True
             return outcomes
         except Exception as error:

@@ -63,13 +63,11 @@ settings = load(Settings)
 
 def require(variable: str, secrets: tuple[str, ...], remedy: str) -> tuple[str, ...]:
     """Return the secrets of a variable; in production, raise `SystemExit` if they are not real."""
-    if not secrets:
-        problem = f"{variable} is not set: {remedy}"
-    elif any(PLACEHOLDER.search(secret) for secret in secrets):
-        problem = f"{variable} is still a placeholder: {remedy}"
-    else:
-        return secrets
-    if settings.environment == "production":
-        raise SystemExit(problem)
-    logger.warning("%s", problem)
+    problem = "" if secrets else "is not set"
+    if any(PLACEHOLDER.search(secret) for secret in secrets):
+        problem = "is still a placeholder"
+    if problem and settings.environment == "production":
+        raise SystemExit(f"{variable} {problem}: {remedy}")
+    if problem:
+        logger.warning("%s %s: %s", variable, problem, remedy)
     return secrets

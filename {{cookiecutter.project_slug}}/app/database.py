@@ -33,22 +33,17 @@ now: sa.ColumnElement[float] = sa.literal_column(
 
 def connect() -> tuple[sa.Engine, AsyncEngine]:
     """Return two engines: one for the thread that commits, one for handlers and queries."""
+    hidden = {"hide_parameters": True}  # in errors, where they would be personal data
     if is_sqlite:
-        engine = sa.create_engine(url.set(drivername="sqlite"), hide_parameters=True)
-        handlers = create_async_engine(url.set(drivername="sqlite+aiosqlite"), hide_parameters=True)
+        engine = sa.create_engine(url.set(drivername="sqlite"), **hidden)
+        handlers = create_async_engine(url.set(drivername="sqlite+aiosqlite"), **hidden)
         for each in (engine, handlers.sync_engine):
             sa.event.listen(each, "connect", _configure_sqlite)
             sa.event.listen(each, "begin", _begin_sqlite)
         return engine, handlers
     psycopg = url.set(drivername="postgresql+psycopg")
-    options: dict[str, Any] = {
-        "pool_pre_ping": True,
-        "hide_parameters": True,
-        "connect_args": {
-            "connect_timeout": TIMEOUT_SECONDS,
-            "tcp_user_timeout": TIMEOUT_SECONDS * 1000,
-        },
-    }
+    timeouts = {"connect_timeout": TIMEOUT_SECONDS, "tcp_user_timeout": TIMEOUT_SECONDS * 1000}
+    options: dict[str, Any] = {"pool_pre_ping": True, "connect_args": timeouts} | hidden
     return sa.create_engine(psycopg, **options), create_async_engine(psycopg, **options)
 
 

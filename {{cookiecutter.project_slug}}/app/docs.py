@@ -25,22 +25,14 @@ def add_examples(app: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         document = plain()
         for name, provider in providers.load().items():
-            for type, path in list(fixtures(name).items())[:1]:
-                data = json.loads(path.read_text("utf-8"))
-                body, headers = provider.deliver(data, f"evt_{uuid.uuid4().hex}", type)
-                operation = document["paths"][f"/webhooks/{name}"]["post"]
-                operation["parameters"] = [
-                    {
-                        "name": header,
-                        "in": "header",
-                        "required": True,
-                        "schema": {"type": "string"},
-                        "example": value,
-                    }
-                    for header, value in headers.items()
-                ]
-                example = {"schema": {"type": "object"}, "example": json.loads(body)}
-                operation["requestBody"] = {"content": {"application/json": example}}
+            type, path = next(iter(fixtures(name).items()))
+            data = json.loads(path.read_text("utf-8"))
+            body, headers = provider.deliver(data, f"evt_{uuid.uuid4().hex}", type)
+            shown = {"in": "header", "required": True, "schema": {"type": "string"}}
+            document["paths"][f"/webhooks/{name}"]["post"] |= {
+                "parameters": [{"name": key, "example": headers[key]} | shown for key in headers],
+                "requestBody": {"content": {"application/json": {"example": json.loads(body)}}},
+            }
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]

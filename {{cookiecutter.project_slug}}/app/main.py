@@ -47,5 +47,5 @@ app = FastAPI(
 )
 for name, provider in providers.load().items():
     app.include_router(webhooks.router(name, provider))
-if development:
+if development and docs.FIXTURES.exists():
     docs.add_examples(app)

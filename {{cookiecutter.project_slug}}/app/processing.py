@@ -26,10 +26,6 @@ attempts = metrics.get_meter(__name__).create_counter(
 handlers.load()  # now: the inbox is to know their tables, and a mistake in one shows at the start
 
 
-class AttemptsExhausted(Exception):
-    """An event was claimed as often as it may be, and no attempt reported back."""
-
-
 async def process_key(inbox: Inbox, key: Key) -> None:
     """Attempt the event that a queue message names, unless the message is spent."""
     try:
@@ -48,13 +44,15 @@ async def process(inbox: Inbox, claim: Claim) -> None:
     @asynccontextmanager
     async def transaction() -> AsyncIterator[AsyncConnection]:
         nonlocal committed
+        if committed:
+            raise RuntimeError("the event is done: a handler has one transaction")
         async with inbox.transaction(claim.key) as connection:
             yield connection
         committed = True
 
     try:
         if claim.attempts > claim.attempt_limit:
-            raise AttemptsExhausted("the last attempt never ended: its process died")
+            raise RuntimeError("the last attempt never ended: its process died")
         data = parse_json(claim.payload)
         event = Event(claim.provider, claim.event_id, claim.type, claim.payload, data, transaction)
         async with asyncio.timeout(settings.handler_timeout_seconds):
@@ -80,16 +78,13 @@ async def _failed(inbox: Inbox, claim: Claim, error: BaseException) -> None:
     # The traceback goes beside the payload and not into the log: it may quote personal data.
     text = "".join(traceback.format_exception(error))[-ERROR_LENGTH:]
     text = text.encode(errors="backslashreplace").decode().replace("\0", "\\0")
-    if claim.attempts >= claim.attempt_limit:
-        outcome = "dead"
-        await inbox.finish(claim.key, "dead", error=text)
-        logger.error("%s: dead, %s", _label(claim), type(error).__name__)
-    else:
-        outcome = "failed"
-        delay = backoff(claim.attempts)
-        await inbox.finish(claim.key, "pending", delay=delay, error=text)
-        logger.warning("%s: %s, again in %.1f s", _label(claim), type(error).__name__, delay)
-    attempts.add(1, {"provider": claim.provider, "outcome": outcome})
+    dead = claim.attempts >= claim.attempt_limit
+    delay = None if dead else backoff(claim.attempts)
+    await inbox.finish(claim.key, "dead" if dead else "pending", delay=delay, error=text)
+    fate = "dead" if dead else f"again in {delay:.1f} s"
+    level = logging.ERROR if dead else logging.WARNING
+    logger.log(level, "%s: %s, %s", _label(claim), type(error).__name__, fate)
+    attempts.add(1, {"provider": claim.provider, "outcome": "dead" if dead else "failed"})
 
 
 def backoff(attempt: int) -> float:

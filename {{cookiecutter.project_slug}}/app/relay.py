@@ -16,12 +16,9 @@ async def relay(inbox: Inbox, stopping: asyncio.Event) -> None:
     while not stopping.is_set():
         inbox.arrived.clear()
         try:
-            handed_over = await queue.enqueue(inbox)
+            if not await queue.enqueue(inbox):
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(inbox.arrived.wait(), settings.sweep_seconds)
         except Exception as error:
             logger.error("nothing handed over: %s; trying again", type(error).__name__)
             await asyncio.sleep(settings.sweep_seconds)
-            continue
-        if not handed_over:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(settings.sweep_seconds):
-                    await inbox.arrived.wait()

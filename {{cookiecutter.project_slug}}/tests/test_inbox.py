@@ -51,13 +51,33 @@ async def test_what_cannot_be_stored_fails_alone(inbox: Inbox, store: Store) -> 
 
 
 async def test_who_gives_up_waiting_leaves_nothing_behind(inbox: Inbox) -> None:
-    adding = [asyncio.create_task(inbox.add(event())) for _ in range(10)]
-    await asyncio.sleep(0)
-    for task in adding:
-        task.cancel()
-    await asyncio.gather(*adding, return_exceptions=True)
-    assert inbox._commits._gathering == {}
+    async with inbox._lock:  # nothing is written meanwhile
+        adding = [asyncio.create_task(inbox.add(event())) for _ in range(10)]
+        await asyncio.sleep(0.01)
+        for task in adding:
+            task.cancel()
+        await asyncio.gather(*adding, return_exceptions=True)
+        assert inbox._commits._gathering == {}
     assert await inbox.add(event())
+
+
+async def test_a_commit_is_on_disk(inbox: Inbox) -> None:
+    with inbox._commits._engine.begin() as connection:
+        if connection.dialect.name == "sqlite":
+            names = ("PRAGMA journal_mode", "PRAGMA synchronous")
+            assert [connection.exec_driver_sql(name).scalar() for name in names] == ["wal", 2]
+        else:
+            assert connection.exec_driver_sql("SHOW synchronous_commit").scalar() == "on"
+
+
+async def test_an_event_is_done_once(inbox: Inbox) -> None:
+    await inbox.add(event())
+    [claim] = await inbox.claim_due(1)
+    async with inbox.transaction(claim.key):
+        pass
+    with pytest.raises(LeaseLost):
+        async with inbox.transaction(claim.key):
+            pass
 
 
 async def test_the_longest_due_are_claimed_first_and_once(inbox: Inbox) -> None:

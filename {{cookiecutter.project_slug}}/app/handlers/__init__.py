@@ -13,7 +13,6 @@ Handler = Callable[[Event], Awaitable[None]]
 @cache
 def load() -> dict[str, Handler]:
     """Import every handler; the keys are the providers' names as they stand in the URL."""
-    return {
-        module.name.replace("_", "-"): importlib.import_module(f"{__name__}.{module.name}").handle
-        for module in pkgutil.iter_modules(__path__)
-    }
+    names = [module.name for module in pkgutil.iter_modules(__path__)]
+    modules = [importlib.import_module(f"{__name__}.{name}") for name in names]
+    return {n.replace("_", "-"): module.handle for n, module in zip(names, modules, strict=True)}

@@ -3,7 +3,7 @@
 import importlib
 import pkgutil
 from functools import cache
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from fastapi import Request
 
@@ -28,9 +28,6 @@ class Provider(Protocol):
 @cache
 def load() -> dict[str, Provider]:
     """Import every provider; the keys are the names as they stand in the URL."""
-    return {
-        module.name.replace("_", "-"): cast(
-            Provider, importlib.import_module(f"{__name__}.{module.name}")
-        )
-        for module in pkgutil.iter_modules(__path__)
-    }
+    names = [module.name for module in pkgutil.iter_modules(__path__)]
+    modules: list[Any] = [importlib.import_module(f"{__name__}.{name}") for name in names]
+    return {n.replace("_", "-"): module for n, module in zip(names, modules, strict=True)}

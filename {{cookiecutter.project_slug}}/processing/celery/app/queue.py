@@ -6,7 +6,7 @@ the broker loses or delivers twice is handed over again or finds its key spent.
 
 import asyncio
 import threading
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from celery import Celery
@@ -37,12 +37,8 @@ if settings.environment == "production" and url.startswith(FOLDER):
 if url.startswith(FOLDER):
     folder = Path(url.removeprefix(FOLDER)).absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    options: dict[str, object] = {
-        "data_folder_in": str(folder),
-        "data_folder_out": str(folder),
-        "control_folder": str(folder / "control"),
-        "polling_interval": 0.1,  # seconds
-    }
+    options: dict[str, object] = {"control_folder": f"{folder}/control", "polling_interval": 0.1}
+    options |= {"data_folder_in": str(folder), "data_folder_out": str(folder)}
     url = FOLDER
 elif url.startswith("amqp"):
     options = dict.fromkeys(("connect_timeout", "read_timeout", "write_timeout"), BROKER_SECONDS)
@@ -88,7 +84,8 @@ async def drain() -> None:
 @celery.task(name="attempt")  # type: ignore[untyped-decorator]
 def attempt(id: int, attempts: int) -> None:
     """Attempt an event in the worker."""
-    inbox, loop = _worker()
+    with _beginning:
+        inbox, loop = _worker()
     asyncio.run_coroutine_threadsafe(_attempt(inbox, Key(id, attempts)), loop).result()
 
 
@@ -99,14 +96,9 @@ async def _attempt(inbox: Inbox, key: Key) -> None:
     _running.discard(task)
 
 
+@cache
 def _worker() -> tuple[Inbox, asyncio.AbstractEventLoop]:
     """The one inbox and event loop of a worker process, begun at its first task."""
-    with _beginning:
-        return _begin()
-
-
-@cache
-def _begin() -> tuple[Inbox, asyncio.AbstractEventLoop]:
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, name="handlers", daemon=True).start()
     return Inbox(), loop
@@ -115,10 +107,6 @@ def _begin() -> tuple[Inbox, asyncio.AbstractEventLoop]:
 @worker_shutting_down.connect  # type: ignore[untyped-decorator]
 def _shut_down(**details: object) -> None:
     """Let attempts finish within `DRAIN_SECONDS`; the rest is due again."""
-    _, loop = _worker()
-    loop.call_soon_threadsafe(loop.call_later, settings.drain_seconds, _cancel)
-
-
-def _cancel() -> None:
-    for task in _running:
-        task.cancel()
+    for task in _running.copy():
+        loop = task.get_loop()
+        loop.call_soon_threadsafe(partial(loop.call_later, settings.drain_seconds, task.cancel))

@@ -178,6 +178,14 @@ def test_a_number_may_be_an_id(client: TestClient, store: Store) -> None:
 
 
 @pytest.mark.parametrize("payload", BODIES.values(), ids=BODIES)
+def test_nothing_is_read_before_it_is_verified(
+    client: TestClient, store: Store, payload: bytes
+) -> None:
+    assert post(client, payload, "0" * 64) == 401
+    assert store.rows() == []
+
+
+@pytest.mark.parametrize("payload", BODIES.values(), ids=BODIES)
 def test_what_is_signed_but_no_event_is_a_bad_request(
     client: TestClient, store: Store, payload: bytes
 ) -> None:

@@ -123,6 +123,14 @@ def test_the_reason_of_a_refusal_is_logged_without_what_was_sent(
 
 
 @pytest.mark.parametrize("payload", BODIES.values(), ids=BODIES)
+def test_nothing_is_read_before_it_is_verified(
+    client: TestClient, store: Store, payload: bytes
+) -> None:
+    assert post(client, payload, f"t={int(time.time())},v1={'0' * 64}") == 401
+    assert store.rows() == []
+
+
+@pytest.mark.parametrize("payload", BODIES.values(), ids=BODIES)
 def test_what_is_signed_but_no_event_is_a_bad_request(
     client: TestClient, store: Store, payload: bytes
 ) -> None:

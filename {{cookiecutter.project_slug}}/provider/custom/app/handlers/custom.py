@@ -15,27 +15,22 @@ async def handle(event: Event) -> None:
     wait for it. Anything else, such as a request to another service, may happen again after a
     crash: make it before the transaction, with `event.id` as its idempotency key.
     """
-    data = event.data.get("data")
-    match event.type:
-        case "subscription.activated":
-            async with event.transaction() as db:
-                id, customer = data["subscription_id"], data["customer_id"]
-                await billing.activate_subscription(db, id, customer)
-        case "subscription.extended":
-            async with event.transaction() as db:
-                id, customer = data["subscription_id"], data["customer_id"]
-                await billing.extend_subscription(db, id, customer, data["period_end"])
-        case "payment.failed":
-            async with event.transaction() as db:
-                id, customer = data["subscription_id"], data["customer_id"]
-                await billing.mark_payment_failed(db, id, customer)
-        case "subscription.cancelled":
-            async with event.transaction() as db:
-                id, customer = data["subscription_id"], data["customer_id"]
-                await billing.cancel_subscription(db, id, customer)
-        case "order.paid":
-            async with event.transaction() as db:
-                order, amount = data["order_id"], data["amount"]
-                await billing.mark_order_paid(db, order, amount, data["currency"])
-        case _:
-            logger.info("no handler for %s %s", event.type, event.id)
+    obj = event.data.get("data")
+    async with event.transaction() as db:
+        match event.type:
+            case "subscription.activated":
+                await billing.activate_subscription(db, *_who(obj))
+            case "subscription.extended":
+                await billing.extend_subscription(db, *_who(obj), obj["period_end"])
+            case "payment.failed":
+                await billing.mark_payment_failed(db, *_who(obj))
+            case "subscription.cancelled":
+                await billing.cancel_subscription(db, *_who(obj))
+            case "order.paid":
+                await billing.mark_order_paid(db, obj["order_id"], obj["amount"], obj["currency"])
+            case _:
+                logger.info("no handler for %s %s", event.type, event.id)
+
+
+def _who(obj: dict[str, str]) -> tuple[str, str]:
+    return obj["subscription_id"], obj["customer_id"]

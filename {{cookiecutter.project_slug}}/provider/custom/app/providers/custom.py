@@ -52,16 +52,14 @@ async def verify(request: Request) -> Event:
     given = signature.encode("latin-1")
     if not any(hmac.compare_digest(given, sign(payload, s, timestamp).encode()) for s in secrets):
         raise Unauthorized("mismatch")
-    if timestamp is not None:
-        age = time.time() - int(timestamp)
-        if abs(age) > settings.custom_webhook_tolerance_seconds:
-            raise Unauthorized("stale" if age > 0 else "future")
+    age = 0 if timestamp is None else time.time() - int(timestamp)
+    if abs(age) > settings.custom_webhook_tolerance_seconds:
+        raise Unauthorized("stale" if age > 0 else "future")
     data = parse_json(payload)
     if not isinstance(data, dict):
         raise Malformed("not an object")
     id = _find(settings.custom_webhook_id, request, data)
-    if id is None:
-        id = hashlib.sha256(payload).hexdigest()
+    id = hashlib.sha256(payload).hexdigest() if id is None else id
     type = _find(settings.custom_webhook_type, request, data)
     return Event("custom", name(id, "id"), name(type, "type"), payload, data)
 
@@ -86,18 +84,15 @@ def _find(place: str, request: Request, data: Any) -> object:
 
 def deliver(data: dict[str, Any], id: str, type: str) -> tuple[bytes, dict[str, str]]:
     """Return body and headers of a delivery of `data`, signed with the first secret."""
-    headers, data = {}, dict(data)
+    headers: dict[str, str] = {}
+    data = json.loads(json.dumps(data))
     for place, value in ((settings.custom_webhook_id, id), (settings.custom_webhook_type, type)):
         kind, _, path = place.partition(":")
-        if kind == "header":
-            headers[path] = value
-        else:
-            *parents, key = path.split(".")
-            inner = data
-            for parent in parents:
-                inner[parent] = dict(inner.get(parent) or {})
-                inner = inner[parent]
-            inner[key] = value
+        *parents, key = path.split(".")
+        target: dict[str, Any] = headers if kind == "header" else data
+        for parent in parents:
+            target = target.setdefault(parent, {})
+        target[key] = value
     payload = json.dumps(data, indent=2, ensure_ascii=False).encode()
     timestamp = None
     if settings.custom_webhook_timestamp_header:

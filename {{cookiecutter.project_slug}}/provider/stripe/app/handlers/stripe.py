@@ -20,26 +20,21 @@ async def handle(event: Event) -> None:
     crash: make it before the transaction, with `event.id` as its idempotency key.
     """
     thing = event.data["data"]["object"]
-    match event.type:
-        case "invoice.paid":
-            async with event.transaction() as db:
+    async with event.transaction() as db:
+        match event.type:
+            case "invoice.paid":
                 subscription = thing["parent"]["subscription_details"]["subscription"]
                 paid_until = max(line["period"]["end"] for line in thing["lines"]["data"])
                 await billing.extend_subscription(db, subscription, thing["customer"], paid_until)
-        case "checkout.session.completed":
-            async with event.transaction() as db:
-                await billing.activate_subscription(db, thing["subscription"], thing["customer"])
-        case "invoice.payment_failed":
-            async with event.transaction() as db:
+            case "invoice.payment_failed":
                 subscription = thing["parent"]["subscription_details"]["subscription"]
                 await billing.mark_payment_failed(db, subscription, thing["customer"])
-        case "customer.subscription.deleted":
-            async with event.transaction() as db:
+            case "checkout.session.completed":
+                await billing.activate_subscription(db, thing["subscription"], thing["customer"])
+            case "customer.subscription.deleted":
                 await billing.cancel_subscription(db, thing["id"], thing["customer"])
-        case "payment_intent.succeeded":
-            async with event.transaction() as db:
-                order = thing["metadata"]["order_id"]
-                amount = thing["amount_received"]
+            case "payment_intent.succeeded":
+                order, amount = thing["metadata"]["order_id"], thing["amount_received"]
                 await billing.mark_order_paid(db, order, amount, thing["currency"])
-        case _:
-            logger.info("no handler for %s %s", event.type, event.id)
+            case _:
+                logger.info("no handler for %s %s", event.type, event.id)
