@@ -321,6 +321,18 @@ def _pass_on(source: socket.socket, target: socket.socket) -> None:
 
 SERVER = re.compile(r"^(?:uv run )?(?:uvicorn |celery .*\bworker\b|arq )")
 PORT = 8000  # where uvicorn listens unless it is told otherwise
+TURN = 18000  # who holds this port may use the other one
+
+
+def take_turn() -> socket.socket:
+    """Wait until no other test uses PORT; the turn ends when the socket is closed."""
+    deadline = time.monotonic() + 600
+    while True:
+        try:
+            return socket.create_server(("127.0.0.1", TURN))
+        except OSError:
+            assert time.monotonic() < deadline, f"another test holds port {PORT} for long"
+            time.sleep(0.2)
 
 
 class Terminal:
@@ -331,6 +343,7 @@ class Terminal:
         self._state = folder.with_name(f"{folder.name}.state")
         self._environment = clean_environment(**environment)
         self._servers: dict[str, Process] = {}
+        self._turn: socket.socket | None = None
 
     def type(self, line: str) -> str:
         """Run what a reader would type, and return its output; a server is left running."""
@@ -360,6 +373,8 @@ class Terminal:
             self.close()
         for server in self._servers.values():
             server.kill()
+        if self._turn is not None:
+            self._turn.close()
 
     def _run(self, command: str) -> str:
         # The folder and the variables that a command leaves behind are the next one's.
@@ -386,6 +401,8 @@ class Terminal:
         kind = command.removeprefix("uv run ").split()[0]
         if kind in self._servers:  # whoever starts it anew has ended the old one first
             self._servers.pop(kind).end()
+        if kind == "uvicorn" and self._turn is None:
+            self._turn = take_turn()
         if kind == "uvicorn":
             wait_for(lambda: not listens(PORT), f"port {PORT} to be free")
         server = self._servers[kind] = Process(self.folder, command, self._environment)
