@@ -4,6 +4,10 @@ from functools import cache
 
 import pytest
 from project import VARIANTS, Project, Variant, bake
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
+
+PORT_8000 = ("test_readme.py", "test_from_an_empty_folder", "test_the_next_steps_can_be_typed")
 
 Baked = Callable[[Variant], Project]
 Install = Callable[[Variant], Project]
@@ -53,3 +57,15 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if os.environ.get("REQUIRE_SERVICES") == "1" and reporter and reporter.stats.get("skipped"):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+class OneAtATime(LoadScopeScheduling):  # type: ignore[misc]
+    """Gives all tests that start a service on its usual port to the same process."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "port 8000" if any(name in nodeid for name in PORT_8000) else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OneAtATime:
+    """Group by name, since the installed pytest-xdist does not see its own groups with pytest 9."""
+    return OneAtATime(config, log)
