@@ -78,7 +78,11 @@ COMMON = [
 PROVIDER = ["app/handlers/{module}.py", "app/providers/{module}.py", "tests/test_{module}.py"]
 
 # What a way of processing adds.
-PROCESSING: dict[str, list[str]] = {"background": [], "celery": [], "arq": []}
+PROCESSING: dict[str, list[str]] = {
+    "background": ["tests/test_queue.py"],
+    "celery": ["tests/test_queue.py"],
+    "arq": [],
+}
 
 # Names that belong only in the projects of a choice, as patterns. A choice that is not listed goes
 # by its own name; the first three are ordinary words, and mean nothing where they appear.
@@ -296,6 +300,20 @@ def test_every_answer_that_tests_docs_and_workflows_use_exists() -> None:
     for key, value in used:
         assert key in QUESTIONS
         assert not value or key in TEXTS or value.strip("`\"'") in CHOICES[key]
+
+
+def test_every_test_that_a_document_names_exists() -> None:
+    files = our_files()
+    documents = [file for file in files if file.suffix == ".md"]
+    named = {
+        name
+        for document in documents
+        for name in re.findall(r"`(tests/\w+\.py)::(\w+)`", document.read_text(encoding="utf-8"))
+    }
+    assert named
+    for path, test in named:
+        sources = [file.read_text(encoding="utf-8") for file in files if file.match(path)]
+        assert any(f"def {test}(" in source for source in sources), f"{path}::{test}"
 
 
 @pytest.mark.parametrize("check", ["check", "format --check --diff"])

@@ -5,18 +5,20 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import pytest
 from conftest import Baked, Install
-from mutants import MUTANTS, Mutant
+from mutants import EVERYWHERE, MUTANTS, PROMISES, Mutant
 from project import Variant, clean_environment
 
 Copy = Callable[[Variant], Path]
 
 PATIENCE = 240  # seconds, for a command that takes ten on an idle machine
 ENVIRONMENT = ".venv"
-RUNS = sorted({(mutant.variant, mutant.tests) for mutant in MUTANTS}, key=str)
+RUNS = [(variant, mutant) for mutant in MUTANTS for variant in mutant.variants]
+NAMES = [f"{variant}: {mutant.name}" for variant, mutant in RUNS]
 
 
 @pytest.fixture
@@ -31,14 +33,14 @@ def copy(install: Install, tmp_path: Path) -> Copy:
 
 
 def run_tests(
-    install: Install, folder: Path, variant: Variant, tests: str
+    install: Install, folder: Path, variant: Variant, *tests: str
 ) -> subprocess.CompletedProcess[str]:
     python = install(variant).path / ENVIRONMENT / "bin" / "python"
     options = "-m pytest -x -q --no-cov --tb=short -p no:cacheprovider"
     return subprocess.run(
-        [python, *options.split(), *selection(variant, tests)],
+        [python, *options.split(), *(f"tests/{t.format(module=variant.module)}" for t in tests)],
         cwd=folder,
-        env=clean_environment(PYTHONDONTWRITEBYTECODE="1"),
+        env=clean_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",
@@ -48,36 +50,32 @@ def run_tests(
     )
 
 
-def selection(variant: Variant, tests: str) -> list[str]:
-    files, *expression = tests.format(module=variant.module).split(" -k ")
-    return [*files.split(), *(f"-k={each}" for each in expression)]
-
-
 def mutated(text: str, mutant: Mutant) -> str:
     times = text.count(mutant.old)
     assert times == 1, f"{mutant.file} has this {times} times, not once:\n{mutant.old}"
     return text.replace(mutant.old, mutant.new)
 
 
-@pytest.mark.parametrize(
-    ("variant", "tests"), RUNS, ids=[f"{variant}: {tests}" for variant, tests in RUNS]
-)
-def test_without_a_defect_they_pass(
-    install: Install, copy: Copy, variant: Variant, tests: str
-) -> None:
+@pytest.mark.parametrize("variant", sorted({variant for variant, _ in RUNS}, key=str), ids=str)
+def test_without_a_defect_they_pass(install: Install, copy: Copy, variant: Variant) -> None:
     """Or it would mean nothing that they fail with one."""
-    done = run_tests(install, copy(variant), variant, tests)
+    tests = {mutant.test for each, mutant in RUNS if each == variant}
+    done = run_tests(install, copy(variant), variant, *sorted(tests))
     assert done.returncode == pytest.ExitCode.OK, done.stdout
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=str)
+@pytest.mark.parametrize(("variant", "mutant"), RUNS, ids=NAMES)
 def test_with_a_defect_they_fail(
-    install: Install, copy: Copy, mutant: Mutant, record_property: Callable[[str, object], None]
+    install: Install,
+    copy: Copy,
+    variant: Variant,
+    mutant: Mutant,
+    record_property: Callable[[str, object], None],
 ) -> None:
-    folder = copy(mutant.variant)
+    folder = copy(variant)
     file = folder / mutant.file
     file.write_text(mutated(file.read_text("utf-8"), mutant), "utf-8")
-    done = run_tests(install, folder, mutant.variant, mutant.tests)
+    done = run_tests(install, folder, variant, mutant.test)
     # Not any exit status: a project that cannot even be imported proves nothing about its tests.
     assert done.returncode == pytest.ExitCode.TESTS_FAILED, (
         f"{mutant.promise}: nothing notices that {mutant.name}\n{done.stdout}"
@@ -86,12 +84,19 @@ def test_with_a_defect_they_fail(
     record_property("killed by", killers[0])
 
 
-def test_every_mutant_has_a_name_of_its_own() -> None:
-    assert len({str(mutant) for mutant in MUTANTS}) == len(MUTANTS)
+def test_every_run_has_a_name_of_its_own() -> None:
+    assert len(set(NAMES)) == len(NAMES)
+
+
+def test_two_defects_or_more_break_each_promise_in_every_processing() -> None:
+    assert len(PROMISES) == 10
+    for promise, variant in product(PROMISES, EVERYWHERE):
+        defects = [each for each in MUTANTS if each.promise == promise and variant in each.variants]
+        assert len(defects) >= 2, f"{variant}: {promise}"
 
 
 def test_every_mutant_is_python(baked: Baked) -> None:
-    for mutant in MUTANTS:
-        text = baked(mutant.variant).read(mutant.file)
+    for variant, mutant in RUNS:
+        text = baked(variant).read(mutant.file)
         ast.parse(mutated(text, mutant))
         assert mutant.new != mutant.old

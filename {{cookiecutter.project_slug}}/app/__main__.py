@@ -19,7 +19,6 @@ from app.models import inbox
 
 State = Literal["pending", "done", "dead"]
 HEADINGS = ("received", "provider", "event", "type", "state", "attempts", "next")
-DAY = 86400  # seconds
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -132,7 +131,7 @@ def prune(
     days: Annotated[float, typer.Option(min=0, help="Keep those finished since.")] = 90,
 ) -> None:
     """Delete events that were done long ago; delivered again, they would be handled again."""
-    old = sa.and_(inbox.c.state == "done", inbox.c.finished_at < now - days * DAY)
+    old = sa.and_(inbox.c.state == "done", inbox.c.finished_at < now - days * 86400)
     typer.echo(f"{len(execute(sa.delete(inbox).where(old).returning(inbox.c.id)))} deleted")
 
 

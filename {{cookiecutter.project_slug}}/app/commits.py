@@ -12,8 +12,6 @@ from sqlalchemy.exc import OperationalError
 
 from app.database import create_schema
 
-LARGEST_BATCH = 500  # calls
-
 P = TypeVar("P")
 R = TypeVar("R")
 Operation = Callable[[Connection, list[P]], Sequence[R]]
@@ -43,16 +41,17 @@ class GroupCommit:
         self._flushing: asyncio.Task[None] | None = None
         self._schema_exists = False
 
-    async def submit(self, operation: Operation[P, R], parameter: P) -> R:
-        """Return the result of this call once it is committed, or raise `StoreUnavailable`."""
-        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        self._gathering[future] = (operation, parameter)
+    def submit(self, operation: Operation[P, R], parameter: P) -> asyncio.Future[R]:
+        """Return what will be the result of this call once it is committed, or `StoreUnavailable`.
+
+        A caller that waits no longer cancels it: a call that is not being written yet never is.
+        """
+        result: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        result.add_done_callback(lambda result: self._gathering.pop(result, None))
+        self._gathering[result] = (operation, parameter)
         if self._flushing is None:
             self._flushing = asyncio.create_task(self._flush())
-        try:
-            return await future
-        finally:
-            self._gathering.pop(future, None)  # a caller that gave up leaves nothing behind
+        return result
 
     async def close(self) -> None:
         """Wait for what is being written."""
@@ -65,17 +64,17 @@ class GroupCommit:
         loop = asyncio.get_running_loop()
         while self._gathering:
             async with self._lock:
-                batch = list(islice(self._gathering.items(), LARGEST_BATCH))
+                batch = list(islice(self._gathering.items(), 500))
                 batch.sort(key=lambda item: item[1][0].__name__)
-                for future, _ in batch:
-                    del self._gathering[future]
+                for result, _ in batch:
+                    del self._gathering[result]
                 calls = [call for _, call in batch]
                 outcomes = await loop.run_in_executor(self._thread, self._commit, calls)
-            for (future, _), outcome in zip(batch, outcomes, strict=True):
-                if isinstance(outcome, StoreUnavailable) and not future.done():
-                    future.set_exception(outcome)
-                elif not future.done():
-                    future.set_result(outcome)
+            for (result, _), outcome in zip(batch, outcomes, strict=True):
+                if isinstance(outcome, StoreUnavailable) and not result.done():
+                    result.set_exception(outcome)
+                elif not result.done():
+                    result.set_result(outcome)
         self._flushing = None
 
     def _commit(self, calls: list[Call]) -> list[Any]:

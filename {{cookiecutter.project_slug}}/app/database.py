@@ -10,11 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from app.config import settings
 
 TIMEOUT_SECONDS = 5  # for a connection, for its packets, for another process's SQLite write
-SCHEMA_LOCK = 0x696E626F78  # any number, the same in all processes
 
 try:
     url = sa.make_url(settings.database_url)
-except sa.exc.ArgumentError:
+except (sa.exc.ArgumentError, ValueError):
     raise SystemExit("DATABASE_URL is no URL: write postgresql://user@host/name") from None
 if url.get_backend_name() not in ("sqlite", "postgresql"):
     raise SystemExit(f"DATABASE_URL names {url.get_backend_name()}: use sqlite or postgresql")
@@ -39,16 +38,19 @@ def connect() -> tuple[sa.Engine, AsyncEngine]:
         handlers = create_async_engine(url.set(drivername="sqlite+aiosqlite"), **hidden)
         for each in (engine, handlers.sync_engine):
             sa.event.listen(each, "connect", _configure_sqlite)
-            sa.event.listen(each, "begin", _begin_sqlite)
         return engine, handlers
     psycopg = url.set(drivername="postgresql+psycopg")
     timeouts = {"connect_timeout": TIMEOUT_SECONDS, "tcp_user_timeout": TIMEOUT_SECONDS * 1000}
+    # And for a host that vanishes when it has received a query: by default, after two hours.
+    timeouts |= {"keepalives_idle": TIMEOUT_SECONDS, "keepalives_interval": 1}
     options: dict[str, Any] = {"pool_pre_ping": True, "connect_args": timeouts} | hidden
     return sa.create_engine(psycopg, **options), create_async_engine(psycopg, **options)
 
 
 def _configure_sqlite(connection: DBAPIConnection, _: object) -> None:
-    connection.isolation_level = None  # leaves BEGIN to _begin_sqlite
+    # A transaction that reads first and then writes fails at once if another wrote in between;
+    # one that takes the write lock at its beginning waits for its turn.
+    connection.isolation_level = "IMMEDIATE"
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {TIMEOUT_SECONDS * 1000}")
     cursor.execute("PRAGMA journal_mode = WAL")
@@ -56,14 +58,9 @@ def _configure_sqlite(connection: DBAPIConnection, _: object) -> None:
     cursor.close()
 
 
-def _begin_sqlite(connection: sa.Connection) -> None:
-    # A transaction that reads first and then writes fails at once if another wrote in between;
-    # one that takes the write lock at its beginning waits for its turn.
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
 def create_schema(connection: sa.Connection) -> None:
     """Create the tables that are missing; any number of processes may do so at once."""
-    if not is_sqlite:
-        connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({SCHEMA_LOCK})"))
+    # The number is any, and the same in all processes.
+    lock = "BEGIN IMMEDIATE" if is_sqlite else "SELECT pg_advisory_xact_lock(453857734520)"
+    connection.exec_driver_sql(lock)
     metadata.create_all(connection)

@@ -54,13 +54,16 @@ def parse_json(payload: bytes) -> Any:
         Malformed: not JSON, nested too deeply, or with NaN or a number too long to be one.
     """
     try:
-        return json.loads(payload, parse_constant=_refuse)
+        return _decoder.decode(payload.decode())
     except (ValueError, RecursionError) as error:
         raise Malformed("not JSON") from error
 
 
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")
+
+
+_decoder = json.JSONDecoder(parse_constant=_refuse)
 
 
 def name(value: object, what: str) -> str:

@@ -1,8 +1,12 @@
 """The inbox: takes every event in, gives it out to be attempted, and records how that ended."""
 
 import asyncio
+import gc
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
+from itertools import chain, islice
+from operator import itemgetter
 from typing import Any, Literal
 
 import sqlalchemy as sa
@@ -10,18 +14,19 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.commits import GroupCommit
 from app.config import settings
-from app.database import connect, insert, is_sqlite, now
+from app.database import connect, is_sqlite, now
 from app.events import Event, LeaseLost
 from app.models import Claim, Key, inbox, is_pending
 
 LEASE_SECONDS = settings.handler_timeout_seconds + settings.ack_deadline_seconds
-LONGEST_HANDOVER = 20  # times `handover_seconds`
 
 
 class Inbox:
     """The inbox as one process sees it. Its methods raise `StoreUnavailable`."""
 
     def __init__(self) -> None:
+        gc.freeze()  # what is imported stays: to go through it all takes 50 ms, time and again
+        sys.setswitchinterval(0.0002)  # seconds; a thread that commits would wait 5 ms for its turn
         engine, self.engine = connect()
         self._lock = asyncio.Lock()
         self._commits = GroupCommit(engine, self._lock)
@@ -34,19 +39,23 @@ class Inbox:
         await self.engine.dispose()
 
     async def add(self, event: Event) -> bool:
-        """Keep an event for good; False if it is here already."""
-        new = await self._commits.submit(_add, event)
+        """Keep an event for good; False if it is here already.
+
+        Raises `TimeoutError` after `ACK_DEADLINE_SECONDS`: it may yet be kept.
+        """
+        async with asyncio.timeout(settings.ack_deadline_seconds):
+            new = await self._commits.submit(_add, event)
         if new:
             self.arrived.set()
         return new
 
-    async def claim_due(self, limit: int) -> list[Claim]:
+    def claim_due(self, limit: int) -> asyncio.Future[list[Claim]]:
         """Claim up to `limit` due events, to attempt them in this process."""
-        return await self._commits.submit(_claim_due, limit)
+        return self._commits.submit(_claim_due, limit)
 
-    async def claim(self, key: Key) -> Claim | None:
+    def claim(self, key: Key) -> asyncio.Future[Claim | None]:
         """Claim the event that a queue message names; None if the message is spent."""
-        return await self._commits.submit(_claim, key)
+        return self._commits.submit(_claim, key)
 
     @asynccontextmanager
     async def handover(self, limit: int) -> AsyncIterator[list[Key]]:
@@ -61,7 +70,7 @@ class Inbox:
             await asyncio.gather(*(self.finish(key, "pending", delay=0) for key in keys))
             raise
 
-    async def finish(
+    def finish(
         self,
         key: Key,
         state: Literal["pending", "done", "dead"],
@@ -69,13 +78,13 @@ class Inbox:
         delay: float | None = None,
         error: str | None = None,
         refund: int = 0,
-    ) -> bool:
+    ) -> asyncio.Future[bool]:
         """Record how an attempt ended; False if its lease was lost, and nothing recorded.
 
         A pending event is due again after `delay` seconds, with `refund` attempts given back.
         """
         end = _end_of(key, state) | {"delay": delay, "new_error": error, "refund": refund}
-        return await self._commits.submit(_finish, end)
+        return self._commits.submit(_finish, end)
 
     @asynccontextmanager
     async def transaction(self, key: Key) -> AsyncIterator[AsyncConnection]:
@@ -87,35 +96,47 @@ class Inbox:
             yield connection
 
 
+_row = f"({'?, ?, ?, ?' if is_sqlite else '%s, %s, %s, %s'}, {settings.max_attempts})"
+_insert = "INSERT INTO inbox (provider, event_id, type, payload, attempt_limit) VALUES {rows}"
+_insert += " ON CONFLICT DO NOTHING RETURNING provider, event_id"
+
+
 def _add(connection: sa.Connection, events: list[Event]) -> list[bool]:
+    # Made by hand, for SQLAlchemy takes as long as the database does.
     # In one order in every process, or two batches with the same events could deadlock.
     unique = {(event.provider, event.id): event for event in events}
-    rows = [
-        {"provider": provider, "event_id": id, "type": event.type, "payload": event.payload}
-        for (provider, id), event in sorted(unique.items(), key=lambda item: item[0])
-    ]
-    statement = insert(inbox).on_conflict_do_nothing()
-    added = connection.execute(statement.returning(inbox.c.provider, inbox.c.event_id), rows)
+    rows = [(*key, unique[key].type, unique[key].payload) for key in sorted(unique)]
+    statement = _insert.format(rows=", ".join([_row] * len(rows)))
+    added = connection.exec_driver_sql(statement, tuple(chain.from_iterable(rows)))
     new = {tuple(row) for row in added}
     return [(event.provider, event.id) in new for event in events]
 
 
-def _due(limit: int) -> sa.ColumnElement[bool]:
-    """Choose the events that are longest due, passing over those that others are taking."""
-    due = sa.select(inbox.c.id).where(inbox.c.due_at <= now).order_by(inbox.c.due_at).limit(limit)
-    return inbox.c.id.in_(sa.select(due.with_for_update(skip_locked=True).cte("due").c.id))
+# The events that are longest due, less those that another process is taking.
+_due = sa.select(inbox.c.id).where(inbox.c.due_at <= now).order_by(inbox.c.due_at)
+_due = _due.limit(sa.bindparam("limit", type_=sa.Integer)).with_for_update(skip_locked=True)
+# PostgreSQL may evaluate a subquery more than once, with another outcome, but not a CTE.
+_is_due = inbox.c.id.in_(_due if is_sqlite else sa.select(_due.cte("due").c.id))
+# The events whose latest attempts these are, locked in one order in every process.
+_is_latest = sa.tuple_(inbox.c.id, inbox.c.attempts).in_(sa.bindparam("keys", expanding=True))
+_latest = sa.select(inbox.c.id).where(inbox.c.id.in_(sa.bindparam("ids", expanding=True)))
+_latest = _latest.where(_is_latest, is_pending).order_by(inbox.c.id)
+_is_named = inbox.c.id.in_(_latest.with_for_update())
 
-
-_is_latest = sa.and_(
+# Not all leases alike: events that their process died with are not to be claimed together again,
+# or one that kills it would in the end have killed them all.
+_lease = LEASE_SECONDS * (1 + inbox.c.id % (inbox.c.attempts % 8 + 7) / 32.0)
+_take = sa.update(inbox).values(attempts=inbox.c.attempts + 1, due_at=now + _lease)
+_take = _take.returning(*(inbox.c[name] for name in Claim._fields))
+_take_due, _take_named = _take.where(_is_due), _take.where(_is_named)
+_age = now - inbox.c.received_at
+_shortest, _longest = settings.handover_seconds, settings.handover_seconds * 20
+_wait = sa.case((_age < _shortest, _shortest), (_age > _longest, _longest), else_=_age)
+_queue = sa.update(inbox).where(_is_due).values(due_at=now + _wait)
+_queue = _queue.returning(inbox.c.id, inbox.c.attempts)
+_end = sa.update(inbox).where(
     inbox.c.id == sa.bindparam("key_id"), inbox.c.attempts == sa.bindparam("made"), is_pending
 )
-_take = sa.update(inbox).values(attempts=inbox.c.attempts + 1, due_at=now + LEASE_SECONDS)
-_take = _take.returning(*(inbox.c[name] for name in Claim._fields))
-_age = now - inbox.c.received_at
-_shortest, _longest = settings.handover_seconds, settings.handover_seconds * LONGEST_HANDOVER
-_wait = sa.case((_age < _shortest, _shortest), (_age > _longest, _longest), else_=_age)
-_queue = sa.update(inbox).values(due_at=now + _wait).returning(inbox.c.id, inbox.c.attempts)
-_end = sa.update(inbox).where(_is_latest)
 _end = _end.values(
     state=sa.bindparam("new_state"),
     due_at=now + sa.bindparam("delay", None, sa.Double),
@@ -130,30 +151,23 @@ def _end_of(key: Key, state: str) -> dict[str, Any]:
 
 
 def _claim_due(connection: sa.Connection, limits: list[int]) -> list[list[Claim]]:
-    return [[Claim(*row) for row in connection.execute(_take.where(_due(n)))] for n in limits]
+    claims = map(Claim._make, connection.execute(_take_due, {"limit": sum(limits)}))
+    return [list(islice(claims, limit)) for limit in limits]
 
 
 def _claim(connection: sa.Connection, keys: list[Key]) -> list[Claim | None]:
-    held = [key.id for key in _held(connection, keys)]
-    rows = connection.execute(_take.where(inbox.c.id.in_(held)))
-    claims = {Key(row.id, row.attempts - 1): Claim(*row) for row in rows}
+    rows = connection.execute(_take_named, {"keys": keys, "ids": [key.id for key in keys]})
+    claims = {Key(row.id, row.attempts - 1): Claim._make(row) for row in rows}
     return [claims.pop(key, None) for key in keys]
 
 
 def _hand_over(connection: sa.Connection, limits: list[int]) -> list[list[Key]]:
-    return [[Key(*row) for row in connection.execute(_queue.where(_due(n)))] for n in limits]
+    return [[Key(*row) for row in connection.execute(_queue, {"limit": n})] for n in limits]
 
 
 def _finish(connection: sa.Connection, ends: list[dict[str, Any]]) -> list[bool]:
-    keys = [Key(end["key_id"], end["made"]) for end in ends]
-    held = _held(connection, keys)
-    if held:
-        connection.execute(_end, [end for end, key in zip(ends, keys, strict=True) if key in held])
-    return [key in held for key in keys]
-
-
-def _held(connection: sa.Connection, keys: list[Key]) -> set[Key]:
-    """Lock the rows of the keys that still are the latest, in one order in every process."""
-    rows = sa.select(inbox.c.id, inbox.c.attempts).where(is_pending).order_by(inbox.c.id)
-    rows = rows.where(inbox.c.id.in_([key.id for key in keys])).with_for_update()
-    return {Key(*row) for row in connection.execute(rows)} & set(keys)
+    ends = sorted(ends, key=itemgetter("key_id"))
+    finished = connection.execute(_end, ends).rowcount
+    if len(ends) > 1 and finished < len(ends):
+        raise LeaseLost  # of which of them, their transactions of their own will tell
+    return [finished == len(ends)] * len(ends)

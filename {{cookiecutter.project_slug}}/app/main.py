@@ -2,10 +2,9 @@
 
 import asyncio
 import logging
-import tomllib
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 from fastapi import FastAPI
 
@@ -32,20 +31,20 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 development = settings.environment == "development"
-project = tomllib.loads(Path(__file__).parents[1].joinpath("pyproject.toml").read_text("utf-8"))
+# OpenTelemetry looks for its settings at each request anew. They are there at the start, or never.
+observed = any(name.startswith(("OTEL_", "FASTAPI_OTEL_")) for name in os.environ)
 
 app = FastAPI(
-    title=project["project"]["name"],
-    description=project["project"]["description"],
+    title="Webhooks",
     lifespan=lifespan,
     exception_handlers=dict.fromkeys(webhooks.REFUSALS, webhooks.refuse),
     max_body_size=settings.max_body_bytes,
     redirect_slashes=False,  # senders take a redirect for a failure
-    docs_url="/docs" if development else None,
-    redoc_url=None,
+    telemetry=None if observed else {"tracing": False, "metrics": False, "logs": False},
     openapi_url="/openapi.json" if development else None,
 )
 for name, provider in providers.load().items():
-    app.include_router(webhooks.router(name, provider))
+    # Not by include_router, which looks for the route once more at each request.
+    app.router.routes += webhooks.router(name, provider).routes
 if development and docs.FIXTURES.exists():
     docs.add_examples(app)

@@ -4,8 +4,8 @@ import asyncio
 import logging
 import random
 import traceback
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 
 from opentelemetry import metrics
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -20,25 +20,22 @@ from app.models import Claim, Key
 ERROR_LENGTH = 10_000  # characters of a traceback that are kept
 
 logger = logging.getLogger(__name__)
-attempts = metrics.get_meter(__name__).create_counter(
-    "events.attempts", description="attempts to handle an event, by outcome"
-)
+attempts = metrics.get_meter(__name__).create_counter("events.attempts", description="by outcome")
 handlers.load()  # now: the inbox is to know their tables, and a mistake in one shows at the start
 
 
 async def process_key(inbox: Inbox, key: Key) -> None:
     """Attempt the event that a queue message names, unless the message is spent."""
-    try:
-        claim = await inbox.claim(key)
-    except StoreUnavailable:
-        logger.error("event %d not claimed, it will be handed over again", key.id)
-        return
-    if claim is not None:
-        await process(inbox, claim)
+    with suppress(StoreUnavailable):  # it is logged, and the event will be handed over again
+        if claim := await inbox.claim(key):
+            await process(inbox, claim)
 
 
-async def process(inbox: Inbox, claim: Claim) -> None:
-    """Make one attempt at a claimed event, and record how it ended."""
+async def process(inbox: Inbox, claim: Claim, handled: Callable[[], None] = lambda: None) -> None:
+    """Make one attempt at a claimed event, and record how it ended.
+
+    `handled` is called when the handler has succeeded, just before that is recorded.
+    """
     committed = False
 
     @asynccontextmanager
@@ -57,6 +54,7 @@ async def process(inbox: Inbox, claim: Claim) -> None:
         event = Event(claim.provider, claim.event_id, claim.type, claim.payload, data, transaction)
         async with asyncio.timeout(settings.handler_timeout_seconds):
             await handlers.load()[claim.provider](event)
+        handled()
         if not committed and not await inbox.finish(claim.key, "done"):
             raise LeaseLost
         attempts.add(1, {"provider": claim.provider, "outcome": "done"})
@@ -64,10 +62,12 @@ async def process(inbox: Inbox, claim: Claim) -> None:
         logger.warning("%s: its lease is lost, a later attempt decides", _label(claim))
     except StoreUnavailable:
         logger.error("%s: not recorded, its lease will run out", _label(claim))
-    except asyncio.CancelledError:  # shutting down: this attempt does not count
-        await inbox.finish(claim.key, "pending", delay=0, refund=1)
-        raise
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit, asyncio.CancelledError) as error:
+        task = asyncio.current_task()
+        if isinstance(error, asyncio.CancelledError) and task and task.cancelling():
+            # Shutting down: this attempt does not count.
+            await inbox.finish(claim.key, "pending", delay=0, refund=1)
+            raise
         if committed:
             logger.error("%s: %s after it was done", _label(claim), type(error).__name__)
         else:

@@ -4,15 +4,21 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
+from typing import Annotated
 
 import httpx2
 import pytest
 import sqlalchemy as sa
+from fastapi import Depends, FastAPI
 from fastapi.testclient import TestClient
 
+from app import providers, queue
 from app.config import settings
+from app.events import Event
 from app.inbox import Inbox
 from app.main import app
+from app.relay import relay
+from app.webhooks import REFUSALS, refuse
 from tests.support import FIXTURES, NAME, URL, Store, delivery
 
 
@@ -183,6 +189,35 @@ def test_without_a_commit_in_time_it_asks_to_try_again_and_recovers(
     assert len(store.rows()) == 1
 
 
+@pytest.mark.anyio
+async def test_without_its_broker_it_acknowledges_as_ever(
+    inbox: Inbox, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that takes connections and never answers is worse than one that refuses them."""
+    handing_over = asyncio.Event()
+
+    async def hang(inbox: Inbox) -> int:
+        handing_over.set()
+        await asyncio.Event().wait()
+        return 0
+
+    monkeypatch.setattr(queue, "enqueue", hang)
+    relaying = asyncio.create_task(relay(inbox, asyncio.Event()))
+    await handing_over.wait()
+    app.state.inbox = inbox
+    transport = httpx2.ASGITransport(app)
+    sent = delivery()
+    async with (
+        httpx2.AsyncClient(transport=transport, base_url="http://test") as client,
+        asyncio.timeout(settings.ack_deadline_seconds),
+    ):
+        answer = await client.post(URL, content=sent.body, headers=sent.headers)
+    relaying.cancel()
+
+    assert answer.status_code == 200
+    assert store.row(sent.id).state == "pending"
+
+
 def test_the_documented_example_can_be_tried_out(client: TestClient) -> None:
     operation = client.get("/openapi.json").json()["paths"][URL]["post"]
     example = operation["requestBody"]["content"]["application/json"]["example"]
@@ -193,3 +228,15 @@ def test_the_documented_example_can_be_tried_out(client: TestClient) -> None:
     assert answer.status_code == 200
     assert {"200", "400", "401", "408", "413", "503"} <= set(operation["responses"])
     assert "swagger" in client.get("/docs").text
+
+
+def test_verification_is_a_dependency_that_any_route_can_have() -> None:
+    other = FastAPI(exception_handlers=dict.fromkeys(REFUSALS, refuse))
+
+    @other.post(URL)
+    async def show(event: Annotated[Event, Depends(providers.load()[NAME].verify)]) -> list[str]:
+        return [event.provider, event.id]
+
+    client, sent = TestClient(other), delivery()
+    assert sent.post(client).json() == [NAME, sent.id]
+    assert client.post(URL, content=b"{}").status_code in (401, 422)

@@ -50,14 +50,16 @@ async def test_what_cannot_be_stored_fails_alone(inbox: Inbox, store: Store) -> 
     assert len(store.rows()) == 5
 
 
-async def test_who_gives_up_waiting_leaves_nothing_behind(inbox: Inbox) -> None:
+async def test_nobody_waits_for_the_database_for_longer_than_the_deadline(inbox: Inbox) -> None:
     async with inbox._lock:  # nothing is written meanwhile
-        adding = [asyncio.create_task(inbox.add(event())) for _ in range(10)]
-        await asyncio.sleep(0.01)
-        for task in adding:
-            task.cancel()
-        await asyncio.gather(*adding, return_exceptions=True)
-        assert inbox._commits._gathering == {}
+        begun = time.monotonic()
+        adding = (inbox.add(event()) for _ in range(10))
+        results = await asyncio.gather(*adding, return_exceptions=True)
+
+        assert {type(result) for result in results} == {TimeoutError}
+        waited = time.monotonic() - begun
+        assert waited == pytest.approx(settings.ack_deadline_seconds, abs=0.5)
+        assert inbox._commits._gathering == {}  # who gives up leaves nothing behind
     assert await inbox.add(event())
 
 
@@ -68,6 +70,17 @@ async def test_a_commit_is_on_disk(inbox: Inbox) -> None:
             assert [connection.exec_driver_sql(name).scalar() for name in names] == ["wal", 2]
         else:
             assert connection.exec_driver_sql("SHOW synchronous_commit").scalar() == "on"
+
+
+async def test_what_is_being_written_when_it_closes_is_kept(store: Store) -> None:
+    inbox = Inbox()
+    adding = asyncio.create_task(inbox.add(event("evt_1")))
+    await asyncio.sleep(0)
+
+    await inbox.close()
+
+    assert await adding
+    assert [row.event_id for row in store.rows()] == ["evt_1"]
 
 
 async def test_an_event_is_done_once(inbox: Inbox) -> None:
@@ -117,6 +130,20 @@ async def test_a_claim_is_a_lease_that_runs_out(inbox: Inbox, store: Store) -> N
     assert (first.attempts, second.attempts) == (1, 2)
 
 
+async def test_what_is_claimed_together_is_not_due_together_again(
+    inbox: Inbox, store: Store
+) -> None:
+    for number in range(7):
+        await inbox.add(event(f"evt_{number}"))
+    store.change("UPDATE inbox SET attempts = attempts + 1000")
+
+    assert len(await inbox.claim_due(7)) == 7
+
+    leases = [row.due_at - time.time() for row in store.rows()]
+    assert len({round(lease, 1) for lease in leases}) == 7
+    assert LEASE_SECONDS - 1 < min(leases) < max(leases) < LEASE_SECONDS * 1.5
+
+
 async def test_an_attempt_whose_lease_is_lost_cannot_finish_the_event(
     inbox: Inbox, store: Store
 ) -> None:
@@ -133,6 +160,21 @@ async def test_an_attempt_whose_lease_is_lost_cannot_finish_the_event(
     assert (store.rows()[0].state, store.rows()[0].error) == ("done", None)
 
 
+async def test_of_attempts_that_end_together_only_the_late_one_is_told(
+    inbox: Inbox, store: Store
+) -> None:
+    for number in range(3):
+        await inbox.add(event(f"evt_{number}"))
+    claims = await inbox.claim_due(3)
+    store.change(sa.update(table).where(table.c.event_id == "evt_1").values(due_at=0))
+    await inbox.claim_due(1)
+
+    ended = await asyncio.gather(*(inbox.finish(claim.key, "done") for claim in claims))
+
+    assert ended == [True, False, True]
+    assert [row.state for row in store.rows()] == ["done", "pending", "done"]
+
+
 async def test_an_attempt_whose_lease_is_lost_commits_nothing(inbox: Inbox, store: Store) -> None:
     await inbox.add(event())
     [slow] = await inbox.claim_due(1)
@@ -145,7 +187,7 @@ async def test_an_attempt_whose_lease_is_lost_commits_nothing(inbox: Inbox, stor
     assert len(store.rows()) == 1
 
 
-async def test_a_message_is_good_for_one_attempt(inbox: Inbox) -> None:
+async def test_a_message_is_good_for_one_attempt(inbox: Inbox, store: Store) -> None:
     await inbox.add(event())
     async with inbox.handover(10) as keys:
         [key] = keys
@@ -155,6 +197,7 @@ async def test_a_message_is_good_for_one_attempt(inbox: Inbox) -> None:
 
     assert [claim is not None for claim in copies] == [True, False, False]
     assert await inbox.claim(Key(key.id + 1, 0)) is None
+    assert store.rows()[0].attempts == 1
 
 
 async def test_what_no_worker_takes_is_handed_over_again_ever_more_rarely(

@@ -167,6 +167,25 @@ async def test_a_handler_that_exits_does_not_end_the_service(
     assert "SystemExit" in store.rows()[0].error
 
 
+async def test_a_handler_whose_own_task_was_cancelled_has_failed(
+    inbox: Inbox, store: Store, use: Use
+) -> None:
+    async def depend(event: Event) -> None:
+        cancelled = asyncio.get_running_loop().create_future()
+        cancelled.cancel()
+        await cancelled
+
+    use(depend)
+    await inbox.add(event())
+
+    for _ in range(settings.max_attempts):
+        await attempt(inbox, store)
+
+    [row] = store.rows()
+    assert (row.state, row.attempts) == ("dead", settings.max_attempts)
+    assert "CancelledError" in row.error
+
+
 async def test_an_attempt_ended_by_a_shutdown_does_not_count(
     inbox: Inbox, store: Store, use: Use
 ) -> None:

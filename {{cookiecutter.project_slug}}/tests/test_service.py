@@ -1,9 +1,9 @@
 """The service as a whole, in real processes: it handles, survives, shuts down, refuses to start."""
 
-import asyncio
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,12 +12,10 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from app import handlers
 from app.config import settings
-from app.events import Event
 from app.services import billing
 from tests import worker
-from tests.support import FIXTURES, NAME, ROOT, Server, Store, delivery, end, python, wait_for
+from tests.support import FIXTURES, ROOT, Server, Store, delivery, end, python, wait_for
 
 
 def effects(store: Store) -> int:
@@ -44,27 +42,25 @@ def test_an_event_that_is_due_again_is_handled(client: TestClient, store: Store)
         assert store.wait(sent.id).attempts == 2
 
 
-@pytest.mark.skipif(not worker.IN_PROCESS, reason="the workers' own limit holds")
-def test_a_flood_is_handled_a_few_at_a_time(
-    client: TestClient, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    running: set[str] = set()
+def test_a_flood_is_handled_a_few_at_a_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HANDLER_SECONDS", "0.5")
+    monkeypatch.setenv("HANDLER_TIMEOUT_SECONDS", "60")
+    sent = [delivery() for _ in range(3 * settings.concurrency)]
     most = 0
+    with worker.running("tests.slow"):
+        server = Server("tests.slow:app")
+        for each in sent:
+            assert server.post(each).status_code == 200
 
-    async def slowly(event: Event) -> None:
-        nonlocal most
-        running.add(event.id)
-        most = max(most, len(running))
-        await asyncio.sleep(0.05)
-        running.remove(event.id)
+        def all_are_done() -> bool:
+            nonlocal most
+            rows = store.rows()
+            most = max(most, sum(row.state == "pending" and row.attempts == 1 for row in rows))
+            return {row.state for row in rows} == {"done"}
 
-    monkeypatch.setitem(handlers.load(), NAME, slowly)
-    sent = [delivery() for _ in range(30)]
-    for each in sent:
-        assert each.post(client).status_code == 200
-    for each in sent:
-        assert store.wait(each.id).attempts == 1
-    assert most == settings.concurrency
+        wait_for(all_are_done, "all to be done")
+        server.end()
+    assert 1 < most <= settings.concurrency
 
 
 def test_while_the_workers_are_away_events_wait(client: TestClient, store: Store) -> None:
@@ -117,6 +113,16 @@ def test_a_shutdown_waits_for_what_is_being_handled(
         if workers is not None:
             end(workers)
     assert (store.row(sent.id).state, effects(store)) == ("done", 1)
+
+
+def test_a_client_that_asks_for_a_websocket_cannot_spoil_the_shutdown() -> None:
+    server = Server()
+    address = ("127.0.0.1", int(server.url.rpartition(":")[2]))
+    with socket.create_connection(address, timeout=10) as client:
+        client.sendall(b"POST / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+        answer = client.recv(100)
+        assert server.end() in (0, -signal.SIGTERM)
+    assert answer.startswith(b"HTTP/1.1 404")
 
 
 def test_a_shutdown_does_not_wait_for_ever(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,6 +204,7 @@ def test_production_does_not_start_without_a_real_secret(
     ("name", "value"),
     [
         ("DATABASE_URL", "nonsense"),
+        ("DATABASE_URL", "postgresql://host:port/inbox"),
         ("DATABASE_URL", "mysql://localhost/inbox"),
     ],
 )

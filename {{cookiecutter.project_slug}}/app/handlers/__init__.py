@@ -1,9 +1,9 @@
 """The handlers: each module here handles the events of the provider it is named after."""
 
-import importlib
 import pkgutil
 from collections.abc import Awaitable, Callable
 from functools import cache
+from importlib import import_module
 
 from app.events import Event
 
@@ -14,5 +14,4 @@ Handler = Callable[[Event], Awaitable[None]]
 def load() -> dict[str, Handler]:
     """Import every handler; the keys are the providers' names as they stand in the URL."""
     names = [module.name for module in pkgutil.iter_modules(__path__)]
-    modules = [importlib.import_module(f"{__name__}.{name}") for name in names]
-    return {n.replace("_", "-"): module.handle for n, module in zip(names, modules, strict=True)}
+    return {n.replace("_", "-"): import_module(f"{__name__}.{n}").handle for n in names}

@@ -1,9 +1,9 @@
 """The providers: each module here serves `/webhooks/<its name>`."""
 
-import importlib
 import pkgutil
 from functools import cache
-from typing import Any, Protocol
+from importlib import import_module
+from typing import Any, Protocol, cast
 
 from fastapi import Request
 
@@ -29,5 +29,4 @@ class Provider(Protocol):
 def load() -> dict[str, Provider]:
     """Import every provider; the keys are the names as they stand in the URL."""
     names = [module.name for module in pkgutil.iter_modules(__path__)]
-    modules: list[Any] = [importlib.import_module(f"{__name__}.{name}") for name in names]
-    return {n.replace("_", "-"): module for n, module in zip(names, modules, strict=True)}
+    return {n.replace("_", "-"): cast(Any, import_module(f"{__name__}.{n}")) for n in names}

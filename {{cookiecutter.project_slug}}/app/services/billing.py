@@ -56,6 +56,5 @@ async def mark_order_paid(db: AsyncConnection, id: str, amount: int, currency: s
 
 async def _upsert(db: AsyncConnection, id: str, customer: str, status: str) -> None:
     statement = insert(subscriptions).values(id=id, customer=customer, status=status)
-    await db.execute(
-        statement.on_conflict_do_update(index_elements=["id"], set_={"status": status})
-    )
+    statement = statement.on_conflict_do_update(index_elements=["id"], set_={"status": status})
+    await db.execute(statement)

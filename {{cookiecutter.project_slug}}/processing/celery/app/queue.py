@@ -11,6 +11,7 @@ from pathlib import Path
 
 from celery import Celery
 from celery.signals import worker_shutting_down
+from kombu.transport import filesystem
 from pydantic import Field
 
 from app.config import Settings, load
@@ -45,6 +46,9 @@ elif url.startswith("amqp"):
 else:
     options = dict.fromkeys(("socket_connect_timeout", "socket_timeout"), BROKER_SECONDS)
 
+# In the folder a message may be read before it is written: for the worker that is then a lost
+# connection, and not its end. The message comes again.
+filesystem.Transport.connection_errors += (ValueError,)  # type: ignore[assignment]
 celery = Celery("app", broker=url)
 celery.conf.update(
     broker_transport_options=options,
@@ -53,11 +57,11 @@ celery.conf.update(
     broker_connection_max_retries=None,
     task_acks_late=True,
     task_reject_on_worker_lost=True,
-    task_ignore_result=True,
     task_publish_retry=False,  # the relay tries again
     worker_pool="threads",  # they wait while one event loop does the work
     worker_concurrency=settings.concurrency,
     worker_prefetch_multiplier=1,
+    worker_enable_prefetch_count_reduction=False,  # a reconnected worker would stay at nothing
 )
 
 _running: set[asyncio.Task[None]] = set()

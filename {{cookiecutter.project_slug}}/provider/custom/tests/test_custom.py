@@ -93,6 +93,16 @@ def test_a_signature_that_is_not_right_is_refused(
     assert store.rows() == []
 
 
+def test_signatures_are_compared_in_constant_time(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody can time that here: it is enough that `hmac.compare_digest` decides, and no `==`."""
+    signatures = (mac(body()).hex(), mac(body(), "the-wrong-one").hex())
+    for verdict, status in ((False, 401), (True, 200)):
+        monkeypatch.setattr(hmac, "compare_digest", lambda a, b, verdict=verdict: verdict)
+        assert {post(client, body(), each) for each in signatures} == {status}
+
+
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512", "sha1"])
 @pytest.mark.parametrize("encoding", ["hex", "base64"])
 @pytest.mark.parametrize("prefix", ["", "sha=", "v1,"])

@@ -43,6 +43,11 @@ def test_what_does_not_fit_is_refused_with_the_reason(
     assert store.rows() == []
 
 
+def test_the_refusal_is_documented(client: TestClient) -> None:
+    answers = client.get("/openapi.json").json()["paths"][URL]["post"]["responses"]
+    assert "WebhookEvent" in answers["422"]["description"]
+
+
 def test_the_start_warns_that_nothing_is_verified() -> None:
     started = subprocess.run(
         [sys.executable, "-c", "import app.main"], cwd=ROOT, capture_output=True, text=True

@@ -17,6 +17,8 @@ logging.getLogger(__name__).warning(
     "/webhooks/unsigned verifies no signature: let only trusted senders reach it"
 )
 
+ANSWERS = {422: {"description": "The body is not JSON, or does not fit `WebhookEvent`."}}
+
 
 class WebhookEvent(BaseModel):
     """The body of a request. Fields that are not named here are kept."""
