@@ -1,6 +1,8 @@
 import os
+import secrets
 from collections.abc import Callable
 from functools import cache
+from typing import Protocol
 
 import pytest
 from project import VARIANTS, Project, Variant, bake
@@ -8,6 +10,9 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 PORT_8000 = ("test_readme.py", "test_from_an_empty_folder", "test_the_next_steps_can_be_typed")
+
+# The same in every process of the tests.
+os.environ.setdefault("FUZZ_SEED", str(secrets.randbelow(2**32)))
 
 Baked = Callable[[Variant], Project]
 Install = Callable[[Variant], Project]
@@ -34,6 +39,21 @@ def install(tmp_path_factory: pytest.TempPathFactory) -> Install:
     return install
 
 
+class Figures(Protocol):
+    """Keeps what a test has measured for the summary, whether it passes or fails."""
+
+    def __call__(self, **measured: object) -> None: ...
+
+
+@pytest.fixture
+def figures(record_property: Callable[[str, object], None]) -> Figures:
+    def keep(**measured: object) -> None:
+        for name, value in measured.items():
+            record_property("figure", f"{name.replace('_', ' ')} {value}")
+
+    return keep
+
+
 @pytest.fixture(params=VARIANTS, ids=str)
 def variant(request: pytest.FixtureRequest) -> Variant:
     chosen: Variant = request.param
@@ -45,11 +65,20 @@ def project(variant: Variant, baked: Baked) -> Project:
     return baked(variant)
 
 
+def pytest_report_header() -> str:
+    return f"FUZZ_SEED={os.environ['FUZZ_SEED']}"
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Tell which test of the generated project noticed which defect."""
+    """Tell which test of the generated project noticed which defect, and what was measured."""
     for report in terminalreporter.stats.get("passed", []):
         for killer in (value for name, value in report.user_properties if name == "killed by"):
             terminalreporter.write_line(f"{report.nodeid.partition('[')[2][:-1]} <- {killer}")
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.stats.get(outcome, []):
+            measured = [value for name, value in report.user_properties if name == "figure"]
+            if measured:
+                terminalreporter.write_line(f"{report.nodeid}: {', '.join(measured)}")
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -43,6 +43,12 @@ def listens(port: int) -> bool:
     return True
 
 
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+    return port
+
+
 class Process:
     """A command that stays, with all the processes it starts."""
 
@@ -80,10 +86,14 @@ class Process:
 
         wait_for(answers, f"{self._command} to listen on port {port}")
 
+    def send(self, what: signal.Signals) -> None:
+        """Send a signal to all of it."""
+        os.killpg(self._process.pid, what)
+
     def end(self, how: signal.Signals = signal.SIGTERM) -> None:
-        """Send a signal to all of it, and wait for the end."""
+        """Send a signal, as a supervisor does, wait for the end, and kill what is left of it."""
         with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, how)
+            os.kill(self._process.pid, how)
         self._process.wait(PATIENCE)
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
@@ -146,8 +156,7 @@ class Server(Process):
     """The service of a project, on a port of its own."""
 
     def __init__(self, project: Project, environment: dict[str, str], app: str) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port: int = free.getsockname()[1]
+        self.port = free_port()
         command = f"{PYTHON}uvicorn {app} --port {self.port}"
         super().__init__(project.path, command, clean_environment(**environment))
         self.wait_for_port(self.port)

@@ -44,12 +44,19 @@ class Variant:
 VARIANTS = [Variant(*pair) for pair in product(CHOICES["provider"], CHOICES["processing"])]
 
 
+# The last of them would let every process that a test starts compile all it imports anew.
+ASTRAY = {
+    *("VIRTUAL_ENV", "PYTHONPATH", "ENVIRONMENT", "DATABASE_URL", "BROKER_URL"),
+    "PYTHONDONTWRITEBYTECODE",
+}
+
+
 def clean_environment(**extra: str) -> dict[str, str]:
     """Return this environment without what would lead a generated project astray."""
     return {
         name: value
         for name, value in os.environ.items()
-        if name not in {"VIRTUAL_ENV", "PYTHONPATH", "ENVIRONMENT", "DATABASE_URL", "BROKER_URL"}
+        if name not in ASTRAY
         and not name.endswith("_SECRET")
         and not name.startswith(("TEST_", "PYTEST_", "COV_", "COOKIECUTTER_", "UV_PROJECT"))
     } | extra

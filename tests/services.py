@@ -1,8 +1,10 @@
 """The servers that the live tests use where they answer."""
 
 import os
+import shutil
 import socket
 from dataclasses import dataclass
+from typing import NoReturn
 from urllib.parse import urlsplit
 
 import pytest
@@ -32,11 +34,23 @@ class Service:
     def require(self) -> str:
         """Return the URL; without a server there, skip the test, or fail it in CI."""
         if not self.answers():
-            reason = f"{self.name} does not answer at {self.url}: set {self.variable}"
-            if os.environ.get("REQUIRE_SERVICES") == "1":
-                pytest.fail(reason)
-            pytest.skip(reason)
+            missing(f"{self.name} does not answer at {self.url}: set {self.variable}")
         return self.url
+
+
+def missing(reason: str) -> NoReturn:
+    """Skip the test, or fail it in CI."""
+    if os.environ.get("REQUIRE_SERVICES") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def require_program(name: str, *folders: str) -> str:
+    """Return where a program is, in PATH or else in folders; without it, skip or fail the test."""
+    found = shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), *folders]))
+    if found is None:
+        missing(f"{name} is not installed")
+    return found
 
 
 POSTGRESQL = Service("PostgreSQL", "TEST_POSTGRES_URL", "postgresql://postgres@127.0.0.1:5432/test")

@@ -1,0 +1,103 @@
+"""Events that break whatever handles them end as dead, and those beside them are handled."""
+
+import os
+from collections import Counter
+from functools import partial
+from pathlib import Path
+
+import pytest
+from chaos import (
+    LEASE,
+    LONGEST_HANDOVER,
+    SEED,
+    SETUPS,
+    Provider,
+    Service,
+    Setup,
+    account,
+    deliver,
+    recording_copy,
+    seconds_until_empty,
+    surroundings,
+)
+from conftest import Figures, Install
+from live import wait_for
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+
+MAX_ATTEMPTS = 5
+
+# Does harm until it is cured, and notes each time that it is called.
+HANDLER = '''"""What the tests have done about an event."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from app.database import metadata
+from app.events import Event
+
+effects = sa.Table("effects", metadata, sa.Column("event_id", sa.Text, nullable=False))
+cured = Path(os.environ["CURED"])
+
+
+async def handle(event: Event) -> None:
+    if not cured.exists():
+        with open(os.environ["CALLS"], "a") as calls:
+            calls.write(f"{event.type}\\n")
+        match event.type:
+            case "poison.raises":
+                raise ValueError("poison")
+            case "poison.hangs":
+                await asyncio.Event().wait()
+            case "poison.kills":
+                os._exit(1)
+    async with event.transaction() as db:
+        await db.execute(effects.insert().values(event_id=event.id))
+'''
+
+POISONS = {
+    "poison.raises": "ValueError: poison",
+    "poison.hangs": "TimeoutError",
+    "poison.kills": "its process died",
+}
+ON_SQLITE = [setup for setup in SETUPS if setup.database == "sqlite"]
+
+
+@pytest.mark.parametrize("setup", ON_SQLITE, ids=str)
+def test_what_poisons_its_handler_is_dead_in_the_end_and_nothing_else_is(
+    setup: Setup, install: Install, tmp_path: Path, figures: Figures
+) -> None:
+    figures(seed=SEED)
+    project = recording_copy(install, setup.processing, tmp_path, HANDLER)
+    cured, calls = tmp_path / "cured", tmp_path / "calls"
+    extra = {"CURED": str(cured), "CALLS": str(calls), "MAX_ATTEMPTS": str(MAX_ATTEMPTS)}
+    with (
+        surroundings(setup, tmp_path) as (database, environment),
+        Service(project, setup.processing, 1, 1, **environment, **extra) as service,
+    ):
+
+        def is_dead(poison: str) -> bool:
+            service.keep(apis=True)
+            return database.count(f"event_id = '{poison}' AND state = 'dead'") == 1
+
+        with Provider(service.ports, senders=2, pause=0.1) as provider:
+            for poison in POISONS:  # one after another, or the last would end the others' attempts
+                provider.answers += deliver(service.ports, poison, poison)
+                wait_for(partial(is_dead, poison), f"{poison} to be dead")
+            figures(handled_meanwhile=database.count("state = 'done'"))
+        dead = database.rows("SELECT event_id, error FROM inbox WHERE state = 'dead'")
+        called = Counter(calls.read_text(encoding="ascii").split())
+
+        cured.touch()
+        project.run(".venv/bin/python -m app replay --dead", 60, **environment, **extra)
+        seconds_until_empty(database, LEASE + LONGEST_HANDOVER + 10, service.keep)
+        figures(**account(database, provider))
+
+    errors = {str(id): str(error) for id, error in dead}
+    assert errors.keys() == POISONS.keys()
+    for poison, reason in POISONS.items():
+        assert reason in errors[poison]
+        assert called[poison] == MAX_ATTEMPTS
