@@ -22,6 +22,7 @@ def create_schema(bench: Workbench, database: Database) -> None:
     bench.run(f"{bench.python} -m app events", bench.environment(database.url))
 
 
+# Ids like those of load.py: by and large in the order of time, as Stripe's are.
 def insert(database: Database, number: int, *, pending: bool) -> None:
     """Add events that are due, or done."""
     now = time.time()
@@ -31,7 +32,8 @@ def insert(database: Database, number: int, *, pending: bool) -> None:
         sql = (
             f"INSERT INTO inbox ({COLUMNS}) WITH RECURSIVE n(i) AS"  # noqa: S608
             " (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?) SELECT 'stripe',"
-            " 'evt_' || lower(hex(randomblob(12))), 'charge.succeeded', ?, ?, ?, ?, ?, 10, ? FROM n"
+            " 'evt_1' || printf('%05x', i / 500) || '2eZvKYlo2C' || lower(hex(randomblob(4))),"
+            " 'charge.succeeded', ?, ?, ?, ?, ?, 10, ? FROM n"
         )
         with closing(sqlite3.connect(_file(database), timeout=60)) as sqlite:
             sqlite.execute(sql, (number, PAYLOAD, now, state, due, attempts, finished))
@@ -40,12 +42,14 @@ def insert(database: Database, number: int, *, pending: bool) -> None:
         return
     query = (
         f"INSERT INTO inbox ({COLUMNS}) SELECT 'stripe',"  # noqa: S608
-        " 'evt_' || left(md5(random()::text || i), 24), 'charge.succeeded', %s, %s, %s, %s, %s, 10,"
-        " %s FROM generate_series(1, %s) AS i"
+        " 'evt_1' || lpad(to_hex(i / 500), 5, '0') || '2eZvKYlo2C'"
+        " || left(md5(random()::text || i), 8),"
+        " 'charge.succeeded', %s, %s, %s, %s, %s, 10, %s FROM generate_series(1, %s) AS i"
     )
     with psycopg.connect(database.url, autocommit=True) as connection:
         connection.execute(query.encode(), (PAYLOAD, now, state, due, attempts, finished, number))
         connection.execute("VACUUM ANALYZE inbox")
+        connection.execute("CHECKPOINT")  # or it would come while others are measured
 
 
 def pending(database: Database) -> int:

@@ -23,13 +23,20 @@ DJSTRIPE_PATH = "/stripe/webhook/11111111-1111-4111-8111-111111111111/"
 REDIS_NUMBER = 7  # the tests use 8 to 15
 
 # The handler that is measured: the baselines' handlers do nothing either.
-HANDLER = '''"""Nothing to do."""
+HANDLER = '''"""Nothing to do, or nothing but to wait."""
+
+import asyncio
+import os
 
 from app.events import Event
+
+SECONDS = float(os.environ.get("HANDLER_SECONDS", "0"))
 
 
 async def handle(event: Event) -> None:
     """Handle nothing."""
+    if SECONDS:
+        await asyncio.sleep(SECONDS)
 '''
 
 
@@ -110,9 +117,13 @@ class Workbench:
         return clean_environment(**settings | extra)
 
     @contextmanager
-    def service(self, database: Database, broker: str = "") -> Iterator[Pinned]:
-        """Serve the project."""
-        with self._uvicorn("app.main:app", self.environment(database.url, broker)) as server:
+    def service(
+        self, database: Database, broker: str = "", handler_seconds: float = 0
+    ) -> Iterator[Pinned]:
+        """Serve the project, whose handler takes that long."""
+        extra = {"HANDLER_SECONDS": str(handler_seconds)}
+        environment = self.environment(database.url, broker, **extra)
+        with self._uvicorn("app.main:app", environment) as server:
             yield server
 
     @contextmanager
