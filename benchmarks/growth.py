@@ -74,5 +74,5 @@ def _memory(bench: Workbench, kind: str, events: int) -> list[float]:
                 send_all(server, some)
                 number -= some
             stored.wait_until_handled(database)
-            megabytes.append(server.resident_megabytes())
+            megabytes.append(server.resident_megabytes)
     return megabytes

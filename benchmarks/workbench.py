@@ -71,10 +71,6 @@ class Pinned(Process):
         self.pid = self._process.pid
         self.port = port
 
-    def resident_megabytes(self) -> float:
-        """Return the memory of this process and of all it started."""
-        return sum(map(_resident_kilobytes, self._pids())) / 1024
-
     def cpu_seconds(self) -> float:
         """Return the processor time of this process and of all it started."""
         return sum(map(_cpu_ticks, self._pids())) / os.sysconf("SC_CLK_TCK")
@@ -85,11 +81,6 @@ class Pinned(Process):
             for children in Path(f"/proc/{pid}/task").glob("*/children"):
                 pids += map(int, children.read_text().split())
         return pids
-
-
-def _resident_kilobytes(pid: int) -> int:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
 
 
 def _cpu_ticks(pid: int) -> int:

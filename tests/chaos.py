@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import cycle, islice
+from itertools import cycle, islice, pairwise
 from pathlib import Path
 from typing import Self
 
@@ -168,6 +168,19 @@ class Service:
             if self._processes[number].ended:
                 self._processes[number] = self._start(self._commands[number])
 
+    def end(self) -> float:
+        """Ask one process after another to end, and return the seconds that the slowest took."""
+        clocks = [time.monotonic()]
+        for process in self._processes:
+            process.check()
+            process.end()
+            clocks.append(time.monotonic())
+        return round(max(after - before for before, after in pairwise(clocks)), 1)
+
+    def resident_megabytes(self) -> list[float]:
+        """Return the memory that each process has, those that serve first."""
+        return [process.resident_megabytes for process in self._processes]
+
     def wait_until_at_work(self) -> None:
         wait_for(lambda: len(self._at_work()) == len(self._processes), "all to be at work")
 
@@ -225,15 +238,6 @@ class Provider:
         self._thread.join(PATIENCE)
         assert not self._thread.is_alive(), f"not acknowledged for long: {self.answers[-3:]}"
 
-    @property
-    def acknowledged(self) -> dict[str, float]:
-        """The events that a 2xx was heard for, and when it was heard first."""
-        first: dict[str, float] = {}
-        for answer in sorted(self.answers, key=lambda answer: answer.ended):
-            if 200 <= answer.status < 300:
-                first.setdefault(answer.id, answer.ended)
-        return first
-
     async def _send_all(self) -> None:
         await asyncio.gather(*(self._send(random.Random(seed)) for seed in self._seeds))  # noqa: S311
 
@@ -267,24 +271,42 @@ def deliver(ports: list[int], id: str, type: str = "invoice.paid", times: int = 
     return asyncio.run(deliver_all())
 
 
+def flood(port: int, ids: list[str], connections: int = 16) -> list[Answer]:
+    """Deliver events of 10 KB, each until it is acknowledged, as fast as the answers come."""
+    waiting = iter(ids)
+    answers: list[Answer] = []
+
+    async def send() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for id in waiting:
+            request = _request(id, "invoice.paid", "keep-alive", 10_000)
+            status = 0
+            while status != 200:
+                begun, clock = time.time(), time.monotonic()
+                writer.write(request)
+                head = (await reader.readuntil(b"\r\n\r\n")).lower()
+                await reader.readexactly(int(head.partition(b"content-length: ")[2].split()[0]))
+                status, retry_after = int(head[9:12]), b"\r\nretry-after: " in head
+                seconds = time.monotonic() - clock
+                answers.append(Answer(id, status, retry_after, begun, seconds))
+        writer.close()
+
+    async def send_all() -> None:
+        await asyncio.gather(*(send() for _ in range(connections)))
+
+    asyncio.run(send_all())
+    return answers
+
+
 async def _post(port: int, id: str, type: str = "invoice.paid") -> Answer:
-    thing = {"id": "in_1", "object": "invoice"}
-    event = {"id": id, "object": "event", "type": type, "data": {"object": thing}}
-    body = json.dumps(event).encode()
-    begun = time.time()
-    signed = b"%d.%b" % (begun, body)
-    signature = hmac.new(SECRET.encode(), signed, hashlib.sha256).hexdigest()
-    head = (
-        "POST /webhooks/stripe HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
-        f"Stripe-Signature: t={int(begun)},v1={signature}\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    clock = time.monotonic()
+    request = _request(id, type, "close")
+    begun, clock = time.time(), time.monotonic()
     status, retry_after, failure = 0, False, ""
     try:
         async with asyncio.timeout(15):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             try:
-                writer.write(head.encode() + body)
+                writer.write(request)
                 answer = await reader.read()
             finally:
                 writer.close()
@@ -295,6 +317,18 @@ async def _post(port: int, id: str, type: str = "invoice.paid") -> Answer:
     except OSError as error:  # and TimeoutError, which is one
         failure = repr(error)
     return Answer(id, status, retry_after, begun, time.monotonic() - clock, failure)
+
+
+def _request(id: str, type: str, connection: str, padding: int = 0) -> bytes:
+    thing = {"id": "in_1", "object": "invoice", "description": "x" * padding}
+    event = {"id": id, "object": "event", "type": type, "data": {"object": thing}}
+    body, now = json.dumps(event).encode(), int(time.time())
+    signature = hmac.new(SECRET.encode(), b"%d.%b" % (now, body), hashlib.sha256).hexdigest()
+    head = (
+        f"POST /webhooks/stripe HTTP/1.1\r\nHost: localhost\r\nConnection: {connection}\r\n"
+        f"Stripe-Signature: t={now},v1={signature}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
 
 
 def percentile_99(answers: list[Answer]) -> float:
@@ -319,15 +353,24 @@ def seconds_until_empty(
     return round(time.monotonic() - begun, 1)
 
 
-def account(database: Database, provider: Provider) -> dict[str, object]:
-    """Return the figures of a run whose provider has stopped; fail if an event's are not right.
+def first_acknowledged(answers: list[Answer]) -> dict[str, float]:
+    """Return the events that a 2xx was heard for, and when it was heard first."""
+    first: dict[str, float] = {}
+    for answer in sorted(answers, key=lambda answer: answer.ended):
+        if 200 <= answer.status < 300:
+            first.setdefault(answer.id, answer.ended)
+    return first
+
+
+def account(database: Database, answers: list[Answer]) -> dict[str, object]:
+    """Return the figures of a run, given all answers to it; fail if an event's are not right.
 
     Every event that was acknowledged was in the inbox before, is done, and has its effect once.
     """
     rows = database.rows("SELECT event_id, state, received_at, attempts, error FROM inbox")
     inbox = {row[0]: row[1:] for row in rows}
     effects = Counter(id for (id,) in database.rows("SELECT event_id FROM effects"))
-    acknowledged = provider.acknowledged
+    acknowledged = first_acknowledged(answers)
     lost = [id for id in acknowledged if id not in inbox or not effects[id]]
     twice = [id for id, times in effects.items() if times > 1]
     not_done = {id: row for id, row in inbox.items() if row[0] != "done"}
@@ -336,7 +379,7 @@ def account(database: Database, provider: Provider) -> dict[str, object]:
         for id, heard in acknowledged.items()
         if id in inbox and not _is_before(inbox[id][1], heard)
     ]
-    statuses = Counter(answer.status for answer in provider.answers)
+    statuses = Counter(answer.status for answer in answers)
     assert not lost, f"{len(lost)} lost, such as {lost[0]}: {inbox.get(lost[0])}"
     assert not twice, f"{len(twice)} handled more than once, such as {twice[0]}"
     assert not not_done, f"{len(not_done)} not done: {list(not_done.items())[:3]}"
@@ -346,7 +389,7 @@ def account(database: Database, provider: Provider) -> dict[str, object]:
     assert statuses.keys() <= {0, 200, 503}, f"answers by status: {statuses}"
     return {
         "events": len(inbox),
-        "deliveries": len(provider.answers),
+        "deliveries": len(answers),
         "refused with 503": statuses[503],
         "broken off": statuses[0],
         "attempted again": database.count("attempts > 1"),

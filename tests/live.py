@@ -74,6 +74,13 @@ class Process:
     def printed(self) -> str:
         return self._log.read_text(encoding="utf-8", errors="replace")
 
+    @property
+    def resident_megabytes(self) -> float:
+        """The memory of the process that was started, without those it started."""
+        asked = ["ps", "-o", "rss=", "-p", str(self._process.pid)]
+        done = subprocess.run(asked, capture_output=True, check=True, encoding="ascii")
+        return round(int(done.stdout) / 1000, 1)
+
     def check(self) -> None:
         """Fail if it ended, with what it printed."""
         status = self._process.poll()

@@ -46,4 +46,4 @@ def test_whatever_is_killed_every_event_is_done_exactly_once(
         # The last one killed may hold a lease, or have taken a message with it.
         within = LEASE + LONGEST_HANDOVER + 10
         figures(seconds_until_empty=seconds_until_empty(database, within, service.keep))
-        figures(**account(database, provider))
+        figures(**account(database, provider.answers))

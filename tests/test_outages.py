@@ -123,7 +123,7 @@ def test_without_its_broker_the_service_acknowledges_as_ever_and_catches_up(
         )
         up, down = between(provider, 0, gone), between(provider, gone, back)
         figures(p99_up=percentile_99(up), p99_down=percentile_99(down))
-        figures(**account(database, provider))
+        figures(**account(database, provider.answers))
     assert waiting
     assert [answer for answer in down if answer.status != 200] == []
     assert [answer for answer in provider.answers if not answer.status] == []
@@ -178,7 +178,7 @@ def test_without_postgresql_the_service_refuses_in_time_and_recovers_by_itself(
         figures(seconds_until_empty=seconds_until_empty(database, LEASE + LONGEST_HANDOVER + 10))
         assert {answer.status for answer in between(provider, gone, back)} == {503}
         figures(**check_refusals(provider, begun, back))
-        figures(**account(database, provider))
+        figures(**account(database, provider.answers))
 
 
 @contextmanager
@@ -215,7 +215,7 @@ def check_without_sqlite(
         service.check()
         figures(seconds_until_empty=seconds_until_empty(database, LEASE + LONGEST_HANDOVER + 10))
         figures(**check_refusals(provider, gone, back))
-        figures(**account(database, provider))
+        figures(**account(database, provider.answers))
         assert database.rows("PRAGMA integrity_check") == [("ok",)]
 
 

@@ -94,7 +94,7 @@ def test_what_poisons_its_handler_is_dead_in_the_end_and_nothing_else_is(
         cured.touch()
         project.run(".venv/bin/python -m app replay --dead", 60, **environment, **extra)
         seconds_until_empty(database, LEASE + LONGEST_HANDOVER + 10, service.keep)
-        figures(**account(database, provider))
+        figures(**account(database, provider.answers))
 
     errors = {str(id): str(error) for id, error in dead}
     assert errors.keys() == POISONS.keys()
