@@ -54,6 +54,7 @@ class Process:
 
     def __init__(self, folder: Path, command: str, environment: dict[str, str]) -> None:
         self._command = command
+        self._is_over = False
         self._log = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}.log")
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -99,11 +100,13 @@ class Process:
 
     def end(self, how: signal.Signals = signal.SIGTERM) -> None:
         """Send a signal, as a supervisor does, wait for the end, and kill what is left of it."""
-        with suppress(ProcessLookupError):
-            os.kill(self._process.pid, how)
+        if self._is_over:  # its id may be another's by now
+            return
+        self._process.send_signal(how)
         self._process.wait(PATIENCE)
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
+        self._is_over = True
 
     def kill(self) -> None:
         self.end(signal.SIGKILL)

@@ -26,7 +26,7 @@ def copy(install: Install, tmp_path: Path) -> Copy:
     """Copy a variant, less its environment, which the copies share: they are quickly made."""
 
     def copy(variant: Variant) -> Path:
-        leave_out = shutil.ignore_patterns(ENVIRONMENT, ".*_cache", "__pycache__", ".coverage*")
+        leave_out = shutil.ignore_patterns(ENVIRONMENT, ".*_cache", ".coverage*")
         return Path(shutil.copytree(install(variant).path, tmp_path / "copy", ignore=leave_out))
 
     return copy

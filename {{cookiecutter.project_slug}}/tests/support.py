@@ -107,22 +107,24 @@ class Server:
 
     def __init__(self, app: str = "app.main:app", measured: bool = False) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}"
-        self.process = python("-m", "uvicorn", app, "--port", str(port), measured=measured)
-        wait_for(self._answers, f"{app} to start")
+            self.address: tuple[str, int] = free.getsockname()
+        self.url = f"http://127.0.0.1:{self.address[1]}"
+        port = str(self.address[1])
+        self.process = python("-m", "uvicorn", app, "--port", port, measured=measured)
+        wait_for(self._listens, f"{app} to start")
 
-    def _answers(self) -> bool:
+    def _listens(self) -> bool:
         assert self.process.poll() is None, "the service ended"
         try:
-            return httpx2.get(self.url).status_code == 404
-        except httpx2.TransportError:
+            socket.create_connection(self.address, timeout=1).close()
+        except OSError:
             return False
+        return True
 
-    def post(self, delivery: Delivery) -> httpx2.Response:
-        """Deliver to this service."""
+    def post(self, *deliveries: Delivery) -> list[int]:
+        """Deliver to this service, and return the statuses of its answers."""
         with httpx2.Client(base_url=self.url, timeout=PATIENCE) as client:
-            return delivery.post(client)
+            return [each.post(client).status_code for each in deliveries]
 
     def end(self, how: signal.Signals = signal.SIGTERM) -> int:
         """End the process with a signal and return its exit status."""
