@@ -107,9 +107,8 @@ def recording_copy(
     install: Callable[[Variant], Project], processing: str, folder: Path, handler: str = HANDLER
 ) -> Project:
     """Return a project with this handler, in the environment of the one that others use."""
-    installed = install(Variant("stripe", processing))
     project = bake(folder / "chaos", provider="stripe", processing=processing)
-    (project.path / ".venv").symlink_to(installed.path / ".venv", target_is_directory=True)
+    project.share_environment(install(Variant("stripe", processing)))
     (project.path / "app/handlers/stripe.py").write_text(handler, encoding="utf-8")
     return project
 
@@ -271,15 +270,15 @@ def deliver(ports: list[int], id: str, type: str = "invoice.paid", times: int = 
     return asyncio.run(deliver_all())
 
 
-def flood(port: int, ids: list[str], connections: int = 16) -> list[Answer]:
-    """Deliver events of 10 KB, each until it is acknowledged, as fast as the answers come."""
+def flood(port: int, ids: list[str], size: int, connections: int = 16) -> list[Answer]:
+    """Deliver events of `size` bytes, each until acknowledged, as fast as the answers come."""
     waiting = iter(ids)
     answers: list[Answer] = []
 
     async def send() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         for id in waiting:
-            request = _request(id, "invoice.paid", "keep-alive", 10_000)
+            request = _request(id, "invoice.paid", "keep-alive", size)
             status = 0
             while status != 200:
                 begun, clock = time.time(), time.monotonic()

@@ -2,13 +2,17 @@ import os
 import secrets
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Protocol
 
 import pytest
+from filelock import FileLock
 from project import VARIANTS, Project, Variant, bake
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
+# What takes longest comes first, or at the end one process would work and the others wait.
+LONG = ("test_readme", "test_variants", "test_kills", "test_outages", "test_flood", "test_poison")
 PORT_8000 = ("test_readme.py", "test_from_an_empty_folder", "test_the_next_steps_can_be_typed")
 
 # The same in every process of the tests.
@@ -27,14 +31,22 @@ def baked(tmp_path_factory: pytest.TempPathFactory) -> Baked:
 
 @pytest.fixture(scope="session")
 def install(tmp_path_factory: pytest.TempPathFactory) -> Install:
-    """Generate a variant and install what it needs, once."""
-    folder = tmp_path_factory.mktemp("installed")
+    """Generate a variant and install what it needs, once for all processes of the tests."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "installed"
 
     @cache
     def install(variant: Variant) -> Project:
-        project = bake(folder / str(variant), **variant.answers)
-        project.run("uv sync")
-        return project
+        place = folder / str(variant)
+        place.mkdir(parents=True, exist_ok=True)
+        complete = place / "complete"
+        with FileLock(place / "lock"):
+            if not complete.exists():
+                project = bake(place, **variant.answers)
+                project.run("uv sync")
+                project.run("uv run pytest --collect-only --quiet --no-cov")  # compiles all of it
+                complete.write_text(str(project.path), encoding="utf-8")
+        return Project(Path(complete.read_text(encoding="utf-8")))
 
     return install
 
@@ -63,6 +75,10 @@ def variant(request: pytest.FixtureRequest) -> Variant:
 @pytest.fixture
 def project(variant: Variant, baked: Baked) -> Project:
     return baked(variant)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.stem not in LONG)
 
 
 def pytest_report_header() -> str:

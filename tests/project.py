@@ -80,6 +80,10 @@ class Project:
     def read(self, file: str) -> str:
         return (self.path / file).read_bytes().decode()
 
+    def share_environment(self, installed: "Project") -> None:
+        """Use what was installed for another project of the same variant."""
+        (self.path / ".venv").symlink_to(installed.path / ".venv", target_is_directory=True)
+
     def run(self, command: str, timeout: float = 600, **environment: str) -> str:
         """Run a command in the project and return what it printed.
 

@@ -1,6 +1,6 @@
 """Far more events than a slow handler can take: all are kept, and no process grows with them.
 
-FLOOD_EVENTS=100000 uv run pytest tests/test_flood.py    is the long form: 2,000 unless it is set.
+FLOOD_EVENTS=100000 uv run pytest tests/test_flood.py    is the long form: 1,000 unless it is set.
 """
 
 import os
@@ -24,11 +24,12 @@ from conftest import Figures, Install
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
 
-EVENTS = int(os.environ.get("FLOOD_EVENTS") or 2000)
+EVENTS = int(os.environ.get("FLOOD_EVENTS") or 1000)
 DRAIN = 5  # seconds that a shutdown waits for handlers
 GRACE = 5  # seconds that uvicorn waits for requests before
 HANDOVER = 10  # seconds; at one, copies of the messages would come faster than a folder gives them
-GROWTH = 1.15  # at most; had a process 2,000 events in memory, it would be a quarter and more
+BYTES = max(1000, 40_000_000 // EVENTS)  # of an event; less than all of them is to be in memory
+GROWTH = 1.15  # at most; had a process all of them, it would be 1.4
 
 HANDLER = '''"""Takes its time, and leaves a row."""
 
@@ -65,11 +66,11 @@ def test_a_flood_into_a_slow_handler_is_kept_and_does_not_grow_in_memory(
         slow = Service(project, setup.processing, 1, 1, HANDLER_SECONDS="1", **environment)
         with slow as service:
             [port] = service.ports
-            answers = flood(port, ids[:warm])
-            first = flood(port, ids[warm:tenth])
+            answers = flood(port, ids[:warm], BYTES)
+            first = flood(port, ids[warm:tenth], BYTES)
             early = service.resident_megabytes()
-            answers += first + flood(port, ids[tenth:-tenth])
-            last = flood(port, ids[-tenth:])
+            answers += first + flood(port, ids[tenth:-tenth], BYTES)
+            last = flood(port, ids[-tenth:], BYTES)
             answers += last
             late = service.resident_megabytes()
             figures(megabytes_at_10_percent=early, megabytes_at_100_percent=late)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from conftest import Install
 from live import Terminal
 from project import ROOT, Project, Variant, bake, user_config
 from services import REDIS
@@ -69,10 +70,13 @@ def test_the_commands_of_the_template_s_readme_work(tmp_path: Path) -> None:
 
 
 @pytest.mark.xdist_group("port 8000")
-def test_the_commands_of_a_project_s_readme_work(variant: Variant, tmp_path: Path) -> None:
+def test_the_commands_of_a_project_s_readme_work(
+    variant: Variant, install: Install, tmp_path: Path
+) -> None:
     if variant.processing == "arq":
         REDIS.require()
     project = bake(tmp_path, **variant.answers)
+    project.share_environment(install(variant))
     text = project.read(README)
     assert commands(text)
     with Terminal(project.path) as terminal:
