@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from conftest import Install
+from conftest import Baked, Install
 from live import Terminal
-from project import ROOT, Project, Variant, bake, user_config
+from project import CHOICES, ROOT, VARIANTS, Project, Variant, bake, user_config
 from services import REDIS
 
 README = "README.md"
@@ -69,7 +69,21 @@ def test_the_commands_of_the_template_s_readme_work(tmp_path: Path) -> None:
         type_all(text, terminal)
 
 
+# Each provider and each processing once, with the first choice of the other question.
+FIRST = {CHOICES["provider"][0], CHOICES["processing"][0]}
+TYPED = [variant for variant in VARIANTS if FIRST & set(variant.answers.values())]
+
+
+def test_the_projects_whose_commands_are_typed_have_all_commands(baked: Baked) -> None:
+    typed, all_there_are = (
+        {command for variant in variants for command in commands(baked(variant).read(README))}
+        for variants in (TYPED, VARIANTS)
+    )
+    assert typed == all_there_are
+
+
 @pytest.mark.xdist_group("port 8000")
+@pytest.mark.parametrize("variant", TYPED, ids=str)
 def test_the_commands_of_a_project_s_readme_work(
     variant: Variant, install: Install, tmp_path: Path
 ) -> None:
