@@ -103,6 +103,7 @@ def test_a_shutdown_waits_for_what_is_being_handled(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HANDLER_SECONDS", "0.5")
+    monkeypatch.setenv("HANDLER_TIMEOUT_SECONDS", "60")
     sent = delivery()
     with worker.running("tests.slow") as workers:
         server = Server("tests.slow:app")

@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 from arq import ArqRedis, create_pool, func
 from arq.connections import RedisSettings
-from arq.constants import in_progress_key_prefix, retry_key_prefix
 from pydantic import Field
 
 from app.config import Settings, load
@@ -19,7 +18,6 @@ from app.processing import process_key
 
 BATCH = 100  # jobs
 BROKER_SECONDS = 5  # for Redis to connect, and to answer
-MARKS = (in_progress_key_prefix, retry_key_prefix)
 
 
 class BrokerSettings(Settings):
@@ -43,11 +41,9 @@ async def enqueue(inbox: Inbox) -> int:
     async with inbox.handover(BATCH) as keys, asyncio.timeout(BROKER_SECONDS):
         if keys:
             _pool = _pool or await create_pool(redis)
-            jobs = {f"{key.id}:{key.attempts}": key for key in keys}
-            # What a worker leaves that is killed before it claims would block the job for minutes.
-            await _pool.delete(*(mark + job for job in jobs for mark in MARKS))
-            for job, key in jobs.items():
-                await _pool.enqueue_job("attempt", *key, _job_id=job)
+            for key in keys:
+                # As a job of its own each time: what a killed worker leaves of one would block it.
+                await _pool.enqueue_job("attempt", *key)
     return len(keys)
 
 
@@ -79,7 +75,7 @@ class WorkerSettings:
     """What `arq app.queue.WorkerSettings` runs."""
 
     functions: ClassVar = [func(attempt, keep_result=0, max_tries=1)]
-    keep_result = 0  # the result of a job that arq gives up would keep it from coming again
+    keep_result = 0  # nobody asks for the result of a job that arq gives up
     redis_settings = redis
     max_jobs = settings.concurrency
     job_timeout = settings.handler_timeout_seconds + 60  # ours ends an attempt before arq's does
