@@ -129,12 +129,12 @@ class Delivery:
 # Signs events as the project itself does, all in one process: importing an SDK takes its time.
 SIGN = """
 import json, sys
-from app import docs, providers
-[(name, provider)] = providers.load().items()
+from app import providers
+from samples import delivery
+[name] = providers.load()
 type, *ids = sys.argv[1:]
-data = json.loads(docs.fixtures(name)[type].read_text("utf-8"))
 for id in ids:
-    body, headers = provider.deliver(data, id, type)
+    _, body, headers = delivery(name, type, id)
     print(json.dumps([body.decode(), headers]))
 """
 

@@ -44,7 +44,6 @@ COMMON = [
     "app/commits.py",
     "app/config.py",
     "app/database.py",
-    "app/docs.py",
     "app/events.py",
     "app/handlers/__init__.py",
     "app/inbox.py",
@@ -56,9 +55,13 @@ COMMON = [
     "app/relay.py",
     "app/services/__init__.py",
     "app/services/billing.py",
+    "app/shutdown.py",
     "app/webhooks.py",
     "compose.yaml",
     "pyproject.toml",
+    "samples/__init__.py",
+    "samples/docs.py",
+    "samples/send.py",
     "tests/__init__.py",
     "tests/conftest.py",
     "tests/payloads.py",
@@ -75,7 +78,12 @@ COMMON = [
 ]
 
 # What a provider adds, besides its fixtures.
-PROVIDER = ["app/handlers/{module}.py", "app/providers/{module}.py", "tests/test_{module}.py"]
+PROVIDER = [
+    "app/handlers/{module}.py",
+    "app/providers/{module}.py",
+    "samples/{module}.py",
+    "tests/test_{module}.py",
+]
 
 # What a way of processing adds.
 PROCESSING: dict[str, list[str]] = {

@@ -1,26 +1,28 @@
 """The command line: `python -m app --help`."""
 
 import json
-import urllib.error
-import urllib.request
-import uuid
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from importlib.util import find_spec
+from typing import Annotated, Any
 
 import sqlalchemy as sa
 import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from app import docs, providers
 from app.config import settings
 from app.database import connect, create_schema, now
+from app.inbox import State
 from app.models import inbox
 
-State = Literal["pending", "done", "dead"]
+PAGE = 500  # events: more at once would keep the service waiting
 HEADINGS = ("received", "provider", "event", "type", "state", "attempts", "next")
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+if find_spec("samples"):  # in development; it is not in the image
+    from samples.send import send
+
+    cli.command()(send)
 
 
 def execute(statement: sa.Executable) -> list[dict[str, Any]]:
@@ -29,6 +31,7 @@ def execute(statement: sa.Executable) -> list[dict[str, Any]]:
     try:
         with engine.begin() as connection:
             create_schema(connection)
+        with engine.begin() as connection:
             return [dict(row) for row in connection.execute(statement).mappings()]
     except sa.exc.DBAPIError as error:
         raise SystemExit(f"DATABASE_URL: the database does not answer: {error.orig}") from None
@@ -42,35 +45,9 @@ def at(seconds: float | None) -> str:
 
 
 @cli.command()
-def send(
-    type: Annotated[str, typer.Argument(help="An event type, as tests/fixtures has it.")],
-    url: Annotated[str, typer.Option(help="Where the service is.")] = "http://localhost:8000",
-    provider: Annotated[str, typer.Option(help="Who to send as.")] = next(iter(providers.load())),
-    id: Annotated[str, typer.Option(help="The event's id; a new one if not given.")] = "",
-) -> None:
-    """Sign a sample event with the configured secret, and post it."""
-    fixtures = docs.fixtures(provider)
-    if type not in fixtures:
-        samples = ", ".join(fixtures) or "no others"
-        raise SystemExit(f"{docs.FIXTURES / provider} has no {type}.json; there are {samples}")
-    data = json.loads(fixtures[type].read_text("utf-8"))
-    id = id or f"evt_{uuid.uuid4().hex}"
-    body, headers = providers.load()[provider].deliver(data, id, type)
-    request = urllib.request.Request(f"{url}/webhooks/{provider}", body, headers)  # noqa: S310
-    request.add_header("Content-Type", "application/json")
-    try:
-        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
-            typer.echo(f"{id} {answer.status} {answer.read().decode()}")
-    except urllib.error.HTTPError as refusal:
-        raise SystemExit(f"{id} {refusal.code} {refusal.read().decode()}") from None
-    except (OSError, ValueError) as error:
-        raise SystemExit(f"no service answers at {url}: {error}") from None
-
-
-@cli.command()
 def events(
     state: Annotated[State | None, typer.Option(help="Only those in this state.")] = None,
-    limit: Annotated[int, typer.Option(help="How many, the newest.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="How many, the newest.")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """List the newest events."""
@@ -86,7 +63,7 @@ def events(
         what = (row["provider"], row["event_id"], row["type"], row["state"])
         tries = f"{row['attempts']} of {row['attempt_limit']}"
         table.add_row(at(row["received_at"]), *what, tries, at(row["due_at"]))
-    Console().print(table)
+    Console(markup=False, emoji=False).print(table)
 
 
 @cli.command()
@@ -121,9 +98,12 @@ def replay(
 @cli.command()
 def export() -> None:
     """Write every event as one JSON object a line, the payload as text."""
-    for row in execute(sa.select(inbox).order_by(inbox.c.id)):
-        row["payload"] = row["payload"].decode(errors="replace")
-        typer.echo(json.dumps(row))
+    page, last = sa.select(inbox).order_by(inbox.c.id).limit(PAGE), 0
+    while rows := execute(page.where(inbox.c.id > last)):
+        for row in rows:
+            row["payload"] = row["payload"].decode(errors="replace")
+            typer.echo(json.dumps(row))
+        last = rows[-1]["id"]
 
 
 @cli.command()
@@ -131,8 +111,12 @@ def prune(
     days: Annotated[float, typer.Option(min=0, help="Keep those finished since.")] = 90,
 ) -> None:
     """Delete events that were done long ago; delivered again, they would be handled again."""
-    old = sa.and_(inbox.c.state == "done", inbox.c.finished_at < now - days * 86400)
-    typer.echo(f"{len(execute(sa.delete(inbox).where(old).returning(inbox.c.id)))} deleted")
+    old = sa.select(inbox.c.id).where(inbox.c.state == "done").limit(PAGE)
+    old = old.where(inbox.c.finished_at < now - days * 86400)
+    deleted = 0
+    while rows := execute(sa.delete(inbox).where(inbox.c.id.in_(old)).returning(inbox.c.id)):
+        deleted += len(rows)
+    typer.echo(f"{deleted} deleted")
 
 
 if __name__ == "__main__":

@@ -4,11 +4,11 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import groupby, islice
+from itertools import islice
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from app.database import create_schema
 
@@ -17,7 +17,8 @@ R = TypeVar("R")
 Operation = Callable[[Connection, list[P]], Sequence[R]]
 """Carries out calls of one kind inside a transaction, and returns the result of each."""
 
-Call = tuple[Operation[Any, Any], Any]
+Calls = dict[asyncio.Future[Any], tuple[Operation[Any, Any], Any]]
+BATCH = 100  # calls: each may hold MAX_BODY_BYTES
 
 logger = logging.getLogger(__name__)
 
@@ -31,13 +32,16 @@ class GroupCommit:
 
     `lock` is held while a batch is written. On SQLite the handlers' transactions take it too: the
     writers of one process then take turns here, and not in SQLite, where waiting means polling.
+    In a batch the operations are carried out in their `order`.
     """
 
-    def __init__(self, engine: Engine, lock: asyncio.Lock) -> None:
+    def __init__(self, engine: Engine, lock: asyncio.Lock, *order: Operation[Any, Any]) -> None:
         self._engine = engine
         self._lock = lock
+        self._order = order
         self._thread = ThreadPoolExecutor(1, "commits")
-        self._gathering: dict[asyncio.Future[Any], Call] = {}
+        self._thread.submit(int)  # if there can be no thread, there is to be no service
+        self._gathering: Calls = {}
         self._flushing: asyncio.Task[None] | None = None
         self._schema_exists = False
 
@@ -63,33 +67,40 @@ class GroupCommit:
     async def _flush(self) -> None:
         loop = asyncio.get_running_loop()
         while self._gathering:
+            await asyncio.sleep(0)  # those who have just heard of the last batch may have more
             async with self._lock:
-                batch = list(islice(self._gathering.items(), 500))
-                batch.sort(key=lambda item: item[1][0].__name__)
-                for result, _ in batch:
+                batch = dict(islice(self._gathering.items(), BATCH))
+                for result in batch:
                     del self._gathering[result]
-                calls = [call for _, call in batch]
-                outcomes = await loop.run_in_executor(self._thread, self._commit, calls)
-            for (result, _), outcome in zip(batch, outcomes, strict=True):
+                outcomes = await loop.run_in_executor(self._thread, self._commit, batch)
+            for result, outcome in outcomes.items():
                 if isinstance(outcome, StoreUnavailable) and not result.done():
                     result.set_exception(outcome)
                 elif not result.done():
                     result.set_result(outcome)
         self._flushing = None
 
-    def _commit(self, calls: list[Call]) -> list[Any]:
+    def _commit(self, batch: Calls, again: bool = True) -> dict[asyncio.Future[Any], Any]:
+        outcomes: dict[asyncio.Future[Any], Any] = {}
         try:
             with self._engine.begin() as connection:
                 if not self._schema_exists:
                     create_schema(connection)
-                outcomes: list[Any] = []
-                for operation, group in groupby(calls, lambda call: call[0]):
-                    outcomes += operation(connection, [parameter for _, parameter in group])
+                for each in self._order:
+                    calls = {result: call[1] for result, call in batch.items() if call[0] is each}
+                    if calls:
+                        results = each(connection, list(calls.values()))
+                        outcomes |= zip(calls, results, strict=True)
             self._schema_exists = True
-            return outcomes
         except Exception as error:
-            if len(calls) > 1 and not isinstance(error, OperationalError):
-                return [outcome for call in calls for outcome in self._commit([call])]
-            logger.error("the database did not commit: %s", type(error).__name__)
-            self._engine.dispose()  # the next batch connects anew
-            return [StoreUnavailable(type(error).__name__)] * len(calls)
+            if again and isinstance(error, DBAPIError) and error.connection_invalidated:
+                # A restarted server has closed it. What was committed after all is not done twice:
+                # an event is there already, and a key is spent.
+                return self._commit(batch, again=False)
+            if len(batch) == 1 or isinstance(error, OperationalError):
+                logger.error("the database did not commit: %s", type(error).__name__)
+                self._engine.dispose()  # the next batch connects anew
+                return dict.fromkeys(batch, StoreUnavailable(type(error).__name__))
+            for call in batch.items():
+                outcomes |= self._commit(dict([call]))
+        return outcomes

@@ -12,21 +12,20 @@ from app.config import settings
 TIMEOUT_SECONDS = 5  # for a connection, for its packets, for another process's SQLite write
 
 try:
-    url = sa.make_url(settings.database_url)
+    url = sa.make_url(settings.database_url.replace("postgres://", "postgresql://"))
 except (sa.exc.ArgumentError, ValueError):
     raise SystemExit("DATABASE_URL is no URL: write postgresql://user@host/name") from None
 if url.get_backend_name() not in ("sqlite", "postgresql"):
     raise SystemExit(f"DATABASE_URL names {url.get_backend_name()}: use sqlite or postgresql")
 
 is_sqlite = url.get_backend_name() == "sqlite"
+if is_sqlite and ":memory:" in (url.database or ":memory:"):
+    raise SystemExit("DATABASE_URL names no file, so nothing would last: write sqlite:///inbox.db")
 metadata = sa.MetaData()
 insert = sqlite.insert if is_sqlite else postgresql.insert
-now: sa.ColumnElement[float] = sa.literal_column(
-    "((julianday('now') - 2440587.5) * 86400.0)"
-    if is_sqlite
-    else "CAST(extract(epoch FROM clock_timestamp()) AS double precision)",
-    sa.Double,
-)
+_clock = "CAST(extract(epoch FROM statement_timestamp()) AS double precision)"
+_clock = "((julianday('now') - 2440587.5) * 86400.0)" if is_sqlite else _clock
+now: sa.ColumnElement[float] = sa.literal_column(_clock, sa.Double)
 """The database's clock, in seconds since the epoch: one clock for all hosts that share it."""
 
 
@@ -39,12 +38,21 @@ def connect() -> tuple[sa.Engine, AsyncEngine]:
         for each in (engine, handlers.sync_engine):
             sa.event.listen(each, "connect", _configure_sqlite)
         return engine, handlers
-    psycopg = url.set(drivername="postgresql+psycopg")
-    timeouts = {"connect_timeout": TIMEOUT_SECONDS, "tcp_user_timeout": TIMEOUT_SECONDS * 1000}
+    server = url.set(drivername="postgresql+psycopg").update_query_dict({"client_encoding": "utf8"})
+    args = {"connect_timeout": TIMEOUT_SECONDS, "tcp_user_timeout": TIMEOUT_SECONDS * 1000}
     # And for a host that vanishes when it has received a query: by default, after two hours.
-    timeouts |= {"keepalives_idle": TIMEOUT_SECONDS, "keepalives_interval": 1}
-    options: dict[str, Any] = {"pool_pre_ping": True, "connect_args": timeouts} | hidden
-    return sa.create_engine(psycopg, **options), create_async_engine(psycopg, **options)
+    args |= {"keepalives_idle": TIMEOUT_SECONDS, "keepalives_interval": 1}
+    options: dict[str, Any] = {"connect_args": args, "isolation_level": "READ COMMITTED"} | hidden
+    engine = sa.create_engine(server, **options)
+    sa.event.listen(engine, "connect", _configure_postgresql)
+    options |= {"pool_size": settings.concurrency, "pool_pre_ping": True}
+    return engine, create_async_engine(server, **options)
+
+
+def _configure_postgresql(connection: Any, _: object) -> None:
+    # A row that somebody has locked is not to keep all others from being committed.
+    connection.execute(f"SET lock_timeout = {int(settings.ack_deadline_seconds * 500)}")  # ms
+    connection.commit()
 
 
 def _configure_sqlite(connection: DBAPIConnection, _: object) -> None:
@@ -52,9 +60,9 @@ def _configure_sqlite(connection: DBAPIConnection, _: object) -> None:
     # one that takes the write lock at its beginning waits for its turn.
     connection.isolation_level = "IMMEDIATE"
     cursor = connection.cursor()
-    cursor.execute(f"PRAGMA busy_timeout = {TIMEOUT_SECONDS * 1000}")
-    cursor.execute("PRAGMA journal_mode = WAL")
-    cursor.execute("PRAGMA synchronous = FULL")
+    busy = f"busy_timeout = {TIMEOUT_SECONDS * 1000}"
+    for pragma in (busy, "journal_mode = WAL", "synchronous = FULL"):
+        cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 
 

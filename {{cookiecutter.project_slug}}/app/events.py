@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+from pydantic_core import from_json
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 NAME_LENGTH = 255  # characters of an event's id and of its type
@@ -53,6 +54,9 @@ def parse_json(payload: bytes) -> Any:
     Raises:
         Malformed: not JSON, nested too deeply, or with NaN or a number too long to be one.
     """
+    with suppress(ValueError):
+        return from_json(payload, allow_inf_nan=False)
+    # That is twice as fast, but takes no escaped half of a pair of surrogates, which JSON allows.
     try:
         return _decoder.decode(payload.decode())
     except (ValueError, RecursionError) as error:

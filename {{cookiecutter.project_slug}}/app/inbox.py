@@ -6,7 +6,6 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 from itertools import chain, islice
-from operator import itemgetter
 from typing import Any, Literal
 
 import sqlalchemy as sa
@@ -18,6 +17,7 @@ from app.database import connect, is_sqlite, now
 from app.events import Event, LeaseLost
 from app.models import Claim, Key, inbox, is_pending
 
+State = Literal["pending", "done", "dead"]
 LEASE_SECONDS = settings.handler_timeout_seconds + settings.ack_deadline_seconds
 
 
@@ -29,7 +29,7 @@ class Inbox:
         sys.setswitchinterval(0.0002)  # seconds; a thread that commits would wait 5 ms for its turn
         engine, self.engine = connect()
         self._lock = asyncio.Lock()
-        self._commits = GroupCommit(engine, self._lock)
+        self._commits = GroupCommit(engine, self._lock, *_ORDER)
         self.arrived = asyncio.Event()
         """Set when an event was added; the relay waits for it, and clears it."""
 
@@ -67,49 +67,47 @@ class Inbox:
         try:
             yield keys
         except BaseException:
-            await asyncio.gather(*(self.finish(key, "pending", delay=0) for key in keys))
+            await asyncio.gather(*(self.finish(key, "pending") for key in keys))
             raise
 
     def finish(
-        self,
-        key: Key,
-        state: Literal["pending", "done", "dead"],
-        *,
-        delay: float | None = None,
-        error: str | None = None,
-        refund: int = 0,
+        self, key: Key, state: State, delay: float = 0, error: str | None = None, refund: int = 0
     ) -> asyncio.Future[bool]:
         """Record how an attempt ended; False if its lease was lost, and nothing recorded.
 
         A pending event is due again after `delay` seconds, with `refund` attempts given back.
         """
-        end = _end_of(key, state) | {"delay": delay, "new_error": error, "refund": refund}
-        return self._commits.submit(_finish, end)
+        if state == "done":
+            return self._commits.submit(_complete, key)
+        return self._commits.submit(_finish, _end(key, state, delay, error, refund))
 
     @asynccontextmanager
     async def transaction(self, key: Key) -> AsyncIterator[AsyncConnection]:
         """Mark the event done in one transaction with what is done inside, or raise `LeaseLost`."""
         turn = self._lock if is_sqlite else nullcontext()
         async with turn, self.engine.begin() as connection:
-            if (await connection.execute(_end, _end_of(key, "done"))).rowcount != 1:
+            if (await connection.execute(_end(key, "done", 0, None, 0))).rowcount != 1:
                 raise LeaseLost
             yield connection
+            # After an error that the handler ignored, PostgreSQL would roll back at the commit.
+            await connection.execute(sa.select(1))
 
 
 _row = f"({'?, ?, ?, ?' if is_sqlite else '%s, %s, %s, %s'}, {settings.max_attempts})"
 _insert = "INSERT INTO inbox (provider, event_id, type, payload, attempt_limit) VALUES {rows}"
-_insert += " ON CONFLICT DO NOTHING RETURNING provider, event_id"
+_insert += " ON CONFLICT (event_id, provider) DO NOTHING RETURNING provider, event_id"
 
 
 def _add(connection: sa.Connection, events: list[Event]) -> list[bool]:
-    # Made by hand, for SQLAlchemy takes as long as the database does.
+    # Made by hand, for SQLAlchemy takes as long as the database does. A key that is taken otherwise
+    # than by this event, as by a sequence that was set back, is an error and not a duplicate.
     # In one order in every process, or two batches with the same events could deadlock.
-    unique = {(event.provider, event.id): event for event in events}
+    unique = {(event.provider, event.id): event for event in reversed(events)}
     rows = [(*key, unique[key].type, unique[key].payload) for key in sorted(unique)]
     statement = _insert.format(rows=", ".join([_row] * len(rows)))
     added = connection.exec_driver_sql(statement, tuple(chain.from_iterable(rows)))
-    new = {tuple(row) for row in added}
-    return [(event.provider, event.id) in new for event in events]
+    new = {id(unique[provider, event_id]) for provider, event_id in added}
+    return [id(event) in new for event in events]
 
 
 # The events that are longest due, less those that another process is taking.
@@ -118,36 +116,31 @@ _due = _due.limit(sa.bindparam("limit", type_=sa.Integer)).with_for_update(skip_
 # PostgreSQL may evaluate a subquery more than once, with another outcome, but not a CTE.
 _is_due = inbox.c.id.in_(_due if is_sqlite else sa.select(_due.cte("due").c.id))
 # The events whose latest attempts these are, locked in one order in every process.
-_is_latest = sa.tuple_(inbox.c.id, inbox.c.attempts).in_(sa.bindparam("keys", expanding=True))
+_key = (inbox.c.id, inbox.c.attempts)
+_is_latest = sa.tuple_(*_key).in_(sa.bindparam("keys", expanding=True))
 _latest = sa.select(inbox.c.id).where(inbox.c.id.in_(sa.bindparam("ids", expanding=True)))
 _latest = _latest.where(_is_latest, is_pending).order_by(inbox.c.id)
-_is_named = inbox.c.id.in_(_latest.with_for_update())
 
 # Not all leases alike: events that their process died with are not to be claimed together again,
 # or one that kills it would in the end have killed them all.
 _lease = LEASE_SECONDS * (1 + inbox.c.id % (inbox.c.attempts % 8 + 7) / 32.0)
 _take = sa.update(inbox).values(attempts=inbox.c.attempts + 1, due_at=now + _lease)
 _take = _take.returning(*(inbox.c[name] for name in Claim._fields))
-_take_due, _take_named = _take.where(_is_due), _take.where(_is_named)
+_take_due = _take.where(_is_due)
+_take_named = _take.where(inbox.c.id.in_(_latest.with_for_update(skip_locked=True)))
 _age = now - inbox.c.received_at
 _shortest, _longest = settings.handover_seconds, settings.handover_seconds * 20
 _wait = sa.case((_age < _shortest, _shortest), (_age > _longest, _longest), else_=_age)
-_queue = sa.update(inbox).where(_is_due).values(due_at=now + _wait)
-_queue = _queue.returning(inbox.c.id, inbox.c.attempts)
-_end = sa.update(inbox).where(
-    inbox.c.id == sa.bindparam("key_id"), inbox.c.attempts == sa.bindparam("made"), is_pending
-)
-_end = _end.values(
-    state=sa.bindparam("new_state"),
-    due_at=now + sa.bindparam("delay", None, sa.Double),
-    finished_at=sa.case((sa.bindparam("new_state") != "pending", now)),
-    error=sa.func.coalesce(sa.bindparam("new_error", None, sa.Text), inbox.c.error),
-    attempt_limit=inbox.c.attempt_limit + sa.bindparam("refund", 0, sa.Integer),
-)
+_queue = sa.update(inbox).where(_is_due).values(due_at=now + _wait).returning(*_key)
+_done = sa.update(inbox).where(inbox.c.id.in_(_latest.with_for_update()))
+_done = _done.values(state="done", due_at=None, finished_at=now).returning(*_key)
 
 
-def _end_of(key: Key, state: str) -> dict[str, Any]:
-    return {"key_id": key.id, "made": key.attempts, "new_state": state}
+def _end(key: Key, state: State, delay: float, error: str | None, refund: int) -> sa.Update:
+    latest = (inbox.c.id == key.id, inbox.c.attempts == key.attempts, is_pending)
+    times = {"due_at": now + delay} if state == "pending" else {"due_at": None, "finished_at": now}
+    what = {"error": error or inbox.c.error, "attempt_limit": inbox.c.attempt_limit + refund}
+    return sa.update(inbox).where(*latest).values(state=state, **times, **what)
 
 
 def _claim_due(connection: sa.Connection, limits: list[int]) -> list[list[Claim]]:
@@ -156,7 +149,7 @@ def _claim_due(connection: sa.Connection, limits: list[int]) -> list[list[Claim]
 
 
 def _claim(connection: sa.Connection, keys: list[Key]) -> list[Claim | None]:
-    rows = connection.execute(_take_named, {"keys": keys, "ids": [key.id for key in keys]})
+    rows = connection.execute(_take_named, _named(keys))
     claims = {Key(row.id, row.attempts - 1): Claim._make(row) for row in rows}
     return [claims.pop(key, None) for key in keys]
 
@@ -165,9 +158,18 @@ def _hand_over(connection: sa.Connection, limits: list[int]) -> list[list[Key]]:
     return [[Key(*row) for row in connection.execute(_queue, {"limit": n})] for n in limits]
 
 
-def _finish(connection: sa.Connection, ends: list[dict[str, Any]]) -> list[bool]:
-    ends = sorted(ends, key=itemgetter("key_id"))
-    finished = connection.execute(_end, ends).rowcount
-    if len(ends) > 1 and finished < len(ends):
-        raise LeaseLost  # of which of them, their transactions of their own will tell
-    return [finished == len(ends)] * len(ends)
+def _complete(connection: sa.Connection, keys: list[Key]) -> list[bool]:
+    done = {Key(*row) for row in connection.execute(_done, _named(keys))}
+    return [key in done for key in keys]
+
+
+def _named(keys: list[Key]) -> dict[str, list[Any]]:
+    return {"keys": keys, "ids": [key.id for key in keys]}
+
+
+def _finish(connection: sa.Connection, ends: list[sa.Update]) -> list[bool]:
+    return [connection.execute(end).rowcount == 1 for end in ends]
+
+
+# In a transaction no row is waited for once another was claimed, or two processes could deadlock.
+_ORDER = (_add, _complete, _finish, _claim, _claim_due, _hand_over)

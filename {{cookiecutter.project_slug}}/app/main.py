@@ -1,19 +1,18 @@
 """The application: `uvicorn app.main:app`."""
 
 import asyncio
-import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib.util import find_spec
 
 from fastapi import FastAPI
 
-from app import docs, providers, queue, webhooks
+from app import providers, queue, webhooks
 from app.config import settings
 from app.inbox import Inbox
 from app.relay import relay
-
-logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
+from app.shutdown import ENDING_SECONDS, end_within
 
 
 @asynccontextmanager
@@ -23,6 +22,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.inbox = inbox = Inbox()
     relaying = asyncio.create_task(relay(inbox, stopping))
     yield
+    end_within(settings.drain_seconds + ENDING_SECONDS)
     stopping.set()
     inbox.arrived.set()
     await relaying
@@ -37,7 +37,7 @@ observed = any(name.startswith(("OTEL_", "FASTAPI_OTEL_")) for name in os.enviro
 app = FastAPI(
     title="Webhooks",
     lifespan=lifespan,
-    exception_handlers=dict.fromkeys(webhooks.REFUSALS, webhooks.refuse),
+    exception_handlers=dict.fromkeys([*webhooks.REFUSALS, 413, 422], webhooks.refuse),
     max_body_size=settings.max_body_bytes,
     redirect_slashes=False,  # senders take a redirect for a failure
     telemetry=None if observed else {"tracing": False, "metrics": False, "logs": False},
@@ -46,5 +46,7 @@ app = FastAPI(
 for name, provider in providers.load().items():
     # Not by include_router, which looks for the route once more at each request.
     app.router.routes += webhooks.router(name, provider).routes
-if development and docs.FIXTURES.exists():
-    docs.add_examples(app)
+if development and find_spec("samples"):
+    from samples.docs import add_examples
+
+    add_examples(app)

@@ -34,39 +34,50 @@ async def process_key(inbox: Inbox, key: Key) -> None:
 async def process(inbox: Inbox, claim: Claim, handled: Callable[[], None] = lambda: None) -> None:
     """Make one attempt at a claimed event, and record how it ended.
 
-    `handled` is called when the handler has succeeded, just before that is recorded.
+    `handled` is called when the handler has ended, just before that is recorded.
     """
-    committed = False
+    try:
+        await _attempt(inbox, claim, handled)
+    except LeaseLost:
+        logger.warning("%s: its lease is lost, a later attempt decides", _label(claim))
+    except StoreUnavailable:
+        logger.error("%s: not recorded, its lease will run out", _label(claim))
+
+
+async def _attempt(inbox: Inbox, claim: Claim, handled: Callable[[], None]) -> None:
+    begun = committed = False
 
     @asynccontextmanager
     async def transaction() -> AsyncIterator[AsyncConnection]:
-        nonlocal committed
-        if committed:
-            raise RuntimeError("the event is done: a handler has one transaction")
+        nonlocal begun, committed
+        if begun:
+            raise RuntimeError("a handler has one transaction, and this one has begun it")
+        begun = True
         async with inbox.transaction(claim.key) as connection:
             yield connection
         committed = True
 
     try:
-        if claim.attempts > claim.attempt_limit:
-            raise RuntimeError("the last attempt never ended: its process died")
-        data = parse_json(claim.payload)
-        event = Event(claim.provider, claim.event_id, claim.type, claim.payload, data, transaction)
-        async with asyncio.timeout(settings.handler_timeout_seconds):
-            await handlers.load()[claim.provider](event)
-        handled()
+        try:
+            if claim.attempts > claim.attempt_limit:
+                raise RuntimeError("the last attempt never ended: its process died")
+            what = (claim.provider, claim.event_id, claim.type, claim.payload)
+            event = Event(*what, parse_json(claim.payload), transaction)
+            async with asyncio.timeout(settings.handler_timeout_seconds):
+                await handlers.load()[claim.provider](event)
+        finally:
+            handled()
         if not committed and not await inbox.finish(claim.key, "done"):
             raise LeaseLost
         attempts.add(1, {"provider": claim.provider, "outcome": "done"})
-    except LeaseLost:
-        logger.warning("%s: its lease is lost, a later attempt decides", _label(claim))
-    except StoreUnavailable:
-        logger.error("%s: not recorded, its lease will run out", _label(claim))
+    except (LeaseLost, StoreUnavailable):
+        raise
     except (Exception, SystemExit, asyncio.CancelledError) as error:
         task = asyncio.current_task()
         if isinstance(error, asyncio.CancelledError) and task and task.cancelling():
-            # Shutting down: this attempt does not count.
-            await inbox.finish(claim.key, "pending", delay=0, refund=1)
+            # Shutting down: this attempt does not count, unless that has happened all too often.
+            refund = int(claim.attempts < 2 * settings.max_attempts)
+            await inbox.finish(claim.key, "pending", refund=refund)
             raise
         if committed:
             logger.error("%s: %s after it was done", _label(claim), type(error).__name__)
@@ -79,8 +90,9 @@ async def _failed(inbox: Inbox, claim: Claim, error: BaseException) -> None:
     text = "".join(traceback.format_exception(error))[-ERROR_LENGTH:]
     text = text.encode(errors="backslashreplace").decode().replace("\0", "\\0")
     dead = claim.attempts >= claim.attempt_limit
-    delay = None if dead else backoff(claim.attempts)
-    await inbox.finish(claim.key, "dead" if dead else "pending", delay=delay, error=text)
+    delay = backoff(claim.attempts)
+    if not await inbox.finish(claim.key, "dead" if dead else "pending", delay, text):
+        raise LeaseLost
     fate = "dead" if dead else f"again in {delay:.1f} s"
     level = logging.ERROR if dead else logging.WARNING
     logger.log(level, "%s: %s, %s", _label(claim), type(error).__name__, fate)

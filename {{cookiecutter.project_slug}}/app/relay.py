@@ -18,7 +18,10 @@ async def relay(inbox: Inbox, stopping: asyncio.Event) -> None:
         try:
             if not await queue.enqueue(inbox):
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(inbox.arrived.wait(), settings.sweep_seconds)
+                    # Not by wait_for, which takes a task, and some turns of the event loop.
+                    async with asyncio.timeout(settings.sweep_seconds):
+                        await inbox.arrived.wait()
         except Exception as error:
             logger.error("nothing handed over: %s; trying again", type(error).__name__)
-            await asyncio.sleep(settings.sweep_seconds)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stopping.wait(), settings.sweep_seconds)

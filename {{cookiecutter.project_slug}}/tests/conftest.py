@@ -79,6 +79,12 @@ async def inbox() -> AsyncIterator[Inbox]:
 
 
 @pytest.fixture(autouse=True)
+def the_tests_outlive_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that ends within this process is not to end the process, however long it takes."""
+    monkeypatch.setattr("app.main.end_within", lambda seconds: None)
+
+
+@pytest.fixture(autouse=True)
 def no_process_is_left(store: Store) -> Iterator[None]:
     """End what a test has started and, because it failed, not ended."""
     yield

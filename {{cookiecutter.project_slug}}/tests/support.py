@@ -16,7 +16,8 @@ from typing import Any
 import httpx2
 import sqlalchemy as sa
 
-from app import docs, providers
+import samples
+from app import providers
 from app.events import Event
 from app.inbox import Inbox
 from app.models import inbox
@@ -25,7 +26,7 @@ from app.processing import process
 ROOT = Path(__file__).parents[1]
 NAME = next(iter(providers.load()))
 URL = f"/webhooks/{NAME}"
-FIXTURES = docs.fixtures(NAME)
+FIXTURES = samples.fixtures(NAME)
 PATIENCE = 60  # seconds: long for a busy machine, and no test waits that long when all is well
 started: list[subprocess.Popen[bytes]] = []
 """Processes of the test under way; those still running at its end are killed."""
@@ -46,11 +47,7 @@ class Delivery:
 
 def delivery(type: str | None = None, provider: str = NAME) -> Delivery:
     """Return a signed delivery of a sample, the first one unless `type` names another."""
-    samples = docs.fixtures(provider)
-    type = type or next(iter(samples))
-    id = f"evt_{uuid.uuid4().hex}"
-    data = json.loads(samples[type].read_text("utf-8"))
-    return Delivery(id, *providers.load()[provider].deliver(data, id, type))
+    return Delivery(*samples.delivery(provider, type or next(iter(samples.fixtures(provider)))))
 
 
 def event(id: str | None = None, type: str = "test.happened") -> Event:

@@ -21,9 +21,6 @@ class Provider(Protocol):
             Malformed: it is right, but the body is no event.
         """
 
-    def deliver(self, data: dict[str, Any], id: str, type: str) -> tuple[bytes, dict[str, str]]:
-        """The body and headers with which the provider would send `data` now, under this id."""
-
 
 @cache
 def load() -> dict[str, Provider]:

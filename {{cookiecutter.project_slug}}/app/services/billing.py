@@ -1,7 +1,10 @@
 """An example of business logic on tables of your own: replace it.
 
-Events arrive in any order, so every function says how things are now, whatever was known before.
+Events arrive in any order: a cancelled subscription stays cancelled, and `paid_until` never goes
+back, whatever comes later.
 """
+
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -34,7 +37,9 @@ async def activate_subscription(db: AsyncConnection, id: str, customer: str) -> 
 async def extend_subscription(db: AsyncConnection, id: str, customer: str, paid_until: int) -> None:
     """One more period is paid for."""
     await _upsert(db, id, customer, status="active")
-    changes = {"paid_until": paid_until, "periods_paid": subscriptions.c.periods_paid + 1}
+    paid, periods = subscriptions.c.paid_until, subscriptions.c.periods_paid
+    latest = sa.case((paid > paid_until, paid), else_=paid_until)
+    changes: dict[str, Any] = {"paid_until": latest, "periods_paid": periods + 1}
     await db.execute(sa.update(subscriptions).where(subscriptions.c.id == id).values(**changes))
 
 
@@ -56,5 +61,6 @@ async def mark_order_paid(db: AsyncConnection, id: str, amount: int, currency: s
 
 async def _upsert(db: AsyncConnection, id: str, customer: str, status: str) -> None:
     statement = insert(subscriptions).values(id=id, customer=customer, status=status)
-    statement = statement.on_conflict_do_update(index_elements=["id"], set_={"status": status})
-    await db.execute(statement)
+    alive = subscriptions.c.status != "cancelled"
+    again: dict[str, Any] = {"index_elements": ["id"], "set_": {"status": status}, "where": alive}
+    await db.execute(statement.on_conflict_do_update(**again))

@@ -5,6 +5,8 @@ loses is handed over again, and a job that comes twice finds its key spent.
 """
 
 import asyncio
+import logging
+import math
 from typing import Any, ClassVar
 
 from arq import ArqRedis, create_pool, func
@@ -15,6 +17,7 @@ from app.config import Settings, load
 from app.inbox import Inbox
 from app.models import Key
 from app.processing import process_key
+from app.shutdown import ENDING_SECONDS, end_within
 
 BATCH = 100  # jobs
 BROKER_SECONDS = 5  # for Redis to connect, and to answer
@@ -32,16 +35,18 @@ if not settings.broker_url.startswith(("redis://", "rediss://", "unix://")):
 redis = RedisSettings.from_dsn(settings.broker_url)
 redis.conn_retries = 0  # the relay tries again
 
+logging.getLogger("arq").propagate = False  # arq writes its own lines
+
 _pool: ArqRedis | None = None
 
 
 async def enqueue(inbox: Inbox) -> int:
     """Put the keys of what is due into Redis; return how many there were."""
     global _pool
-    async with inbox.handover(BATCH) as keys, asyncio.timeout(BROKER_SECONDS):
-        if keys:
-            _pool = _pool or await create_pool(redis)
-            for key in keys:
+    async with inbox.handover(BATCH) as keys:
+        for key in keys:
+            async with asyncio.timeout(BROKER_SECONDS):
+                _pool = _pool or await create_pool(redis)
                 # As a job of its own each time: what a killed worker leaves of one would block it.
                 await _pool.enqueue_job("attempt", *key)
     return len(keys)
@@ -67,6 +72,7 @@ async def begin(ctx: dict[str, Any]) -> None:
 
 async def end(ctx: dict[str, Any]) -> None:
     """Close the inbox of a worker, if it came to be opened."""
+    end_within(ENDING_SECONDS)
     if "inbox" in ctx:
         await ctx["inbox"].close()
 
@@ -79,7 +85,7 @@ class WorkerSettings:
     redis_settings = redis
     max_jobs = settings.concurrency
     job_timeout = settings.handler_timeout_seconds + 60  # ours ends an attempt before arq's does
-    job_completion_wait = int(settings.drain_seconds)
+    job_completion_wait = math.ceil(settings.drain_seconds)
     poll_delay = 0.1
     on_startup = begin
     on_shutdown = end

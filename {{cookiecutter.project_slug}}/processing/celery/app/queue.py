@@ -5,8 +5,9 @@ the broker loses or delivers twice is handed over again or finds its key spent.
 """
 
 import asyncio
+import os
 import threading
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 from celery import Celery
@@ -18,6 +19,7 @@ from app.config import Settings, load
 from app.inbox import Inbox
 from app.models import Key
 from app.processing import process_key
+from app.shutdown import ENDING_SECONDS, end_within
 
 BATCH = 100  # messages
 BROKER_SECONDS = 5  # for the broker to connect, and to answer
@@ -60,6 +62,7 @@ celery.conf.update(
     task_publish_retry=False,  # the relay tries again
     worker_pool="threads",  # they wait while one event loop does the work
     worker_concurrency=settings.concurrency,
+    worker_hijack_root_logger=False,
     worker_prefetch_multiplier=1,
     worker_enable_prefetch_count_reduction=False,  # a reconnected worker would stay at nothing
 )
@@ -104,13 +107,21 @@ async def _attempt(inbox: Inbox, key: Key) -> None:
 def _worker() -> tuple[Inbox, asyncio.AbstractEventLoop]:
     """The one inbox and event loop of a worker process, begun at its first task."""
     loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, name="handlers", daemon=True).start()
+    threading.Thread(target=_run, args=[loop], name="handlers", daemon=True).start()
     return Inbox(), loop
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    try:
+        loop.run_forever()
+    finally:
+        os._exit(1)  # a handler has called sys.exit, and a worker without its loop would only wait
 
 
 @worker_shutting_down.connect  # type: ignore[untyped-decorator]
 def _shut_down(**details: object) -> None:
     """Let attempts finish within `DRAIN_SECONDS`; the rest is due again."""
-    for task in _running.copy():
-        loop = task.get_loop()
-        loop.call_soon_threadsafe(partial(loop.call_later, settings.drain_seconds, task.cancel))
+    end_within(settings.drain_seconds + ENDING_SECONDS)
+    _, loop = _worker()
+    late = lambda: [task.cancel() for task in _running]  # noqa: E731
+    loop.call_soon_threadsafe(loop.call_later, settings.drain_seconds, late)

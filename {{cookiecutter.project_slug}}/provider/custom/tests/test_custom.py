@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 from app.inbox import Inbox
 from app.providers import custom
 from app.services import billing
+from samples import custom as sender
 from tests.payloads import BAD_IDS, NOT_AN_EVENT, NOT_JSON, body
 from tests.support import Store, handle
 
@@ -30,7 +31,9 @@ def agreed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def agree(monkeypatch: pytest.MonkeyPatch, **settings: object) -> None:
     """Change what is agreed on with the sender."""
-    monkeypatch.setattr(custom, "settings", custom.settings.model_copy(update=settings))
+    agreed = custom.settings.model_copy(update=settings)
+    monkeypatch.setattr(custom, "settings", agreed)
+    monkeypatch.setattr(sender, "settings", agreed)
 
 
 def mac(payload: bytes, secret: str = CURRENT, algorithm: str = "sha256") -> bytes:
@@ -161,7 +164,7 @@ def test_id_and_type_stand_where_it_was_agreed(
     flat = json.dumps({"meta": "thing.happened"}).encode()
     assert post(client, flat, mac(flat).hex(), **{"X-Id": "43"}) == 400
 
-    sample, headers = custom.deliver({"meta": {"a": 1}}, "44", "thing.sent")
+    sample, headers = sender.deliver({"meta": {"a": 1}}, "44", "thing.sent")
     assert client.post(URL, content=sample, headers=headers).status_code == 200
     assert (store.row("44").type, json.loads(sample)["meta"]["a"]) == ("thing.sent", 1)
 
@@ -170,7 +173,7 @@ def test_a_delivery_has_a_timestamp_where_one_is_agreed_on(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     agree(monkeypatch, custom_webhook_timestamp_header="X-Timestamp")
-    sample, headers = custom.deliver({}, "45", "thing.sent")
+    sample, headers = sender.deliver({}, "45", "thing.sent")
     assert client.post(URL, content=sample, headers=headers).status_code == 200
 
 

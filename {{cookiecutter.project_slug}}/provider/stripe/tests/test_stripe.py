@@ -10,8 +10,9 @@ from fastapi.testclient import TestClient
 from stripe import WebhookSignature
 
 from app.inbox import Inbox
-from app.providers.stripe import HEADER, TOLERANCE, secrets, sign
+from app.providers.stripe import HEADER, TOLERANCE, secrets
 from app.services import billing
+from samples.stripe import sign
 from tests.payloads import BAD_IDS, NOT_AN_EVENT, NOT_JSON, body
 from tests.support import Store, handle
 

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import hmac
-import json
 import time
 from typing import Annotated, Any, Literal
 
@@ -13,7 +12,7 @@ from pydantic import PositiveInt, StringConstraints
 from app.config import Secrets, Settings, load, require
 from app.events import Event, Malformed, Unauthorized, name, parse_json
 
-Place = Annotated[str, StringConstraints(pattern=r"^(header|json):.+$")]
+Place = Annotated[str, StringConstraints(pattern=r"^(header|json):\S+$")]
 """Where a value stands: `header:X-Event-Type`, or `json:meta.type` for a field in the body."""
 
 
@@ -58,10 +57,12 @@ async def verify(request: Request) -> Event:
     data = parse_json(payload)
     if not isinstance(data, dict):
         raise Malformed("not an object")
+    type = name(_find(settings.custom_webhook_type, request, data), "type")
     id = _find(settings.custom_webhook_id, request, data)
-    id = hashlib.sha256(payload).hexdigest() if id is None else id
-    type = _find(settings.custom_webhook_type, request, data)
-    return Event("custom", name(id, "id"), name(type, "type"), payload, data)
+    if id is None:  # two events may have the same body, if their types stand in a header
+        head = type.encode() if settings.custom_webhook_type.startswith("header:") else b""
+        id = hashlib.sha256(head + payload).hexdigest()
+    return Event("custom", name(id, "id"), type, payload, data)
 
 
 def sign(payload: bytes, secret: str, timestamp: str | None = None) -> str:
@@ -80,22 +81,3 @@ def _find(place: str, request: Request, data: Any) -> object:
     for key in path.split("."):
         data = data.get(key) if isinstance(data, dict) else None
     return data
-
-
-def deliver(data: dict[str, Any], id: str, type: str) -> tuple[bytes, dict[str, str]]:
-    """Return body and headers of a delivery of `data`, signed with the first secret."""
-    headers: dict[str, str] = {}
-    data = json.loads(json.dumps(data))
-    for place, value in ((settings.custom_webhook_id, id), (settings.custom_webhook_type, type)):
-        kind, _, path = place.partition(":")
-        *parents, key = path.split(".")
-        target: dict[str, Any] = headers if kind == "header" else data
-        for parent in parents:
-            target = target.setdefault(parent, {})
-        target[key] = value
-    payload = json.dumps(data, indent=2, ensure_ascii=False).encode()
-    timestamp = None
-    if settings.custom_webhook_timestamp_header:
-        timestamp = headers[settings.custom_webhook_timestamp_header] = str(int(time.time()))
-    headers[settings.custom_webhook_header] = sign(payload, next(iter(secrets), ""), timestamp)
-    return payload, headers

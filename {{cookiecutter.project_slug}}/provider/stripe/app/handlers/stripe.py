@@ -5,6 +5,7 @@ at https://docs.stripe.com/api/events/types.
 """
 
 import logging
+from typing import Any
 
 from app.events import Event
 from app.services import billing
@@ -19,22 +20,30 @@ async def handle(event: Event) -> None:
     wait for it. Anything else, such as a request to another service, may happen again after a
     crash: make it before the transaction, with `event.id` as its idempotency key.
     """
-    thing = event.data["data"]["object"]
+    thing: Any = (event.data.get("data") or {}).get("object")
     async with event.transaction() as db:
         match event.type:
             case "invoice.paid":
-                subscription = thing["parent"]["subscription_details"]["subscription"]
-                paid_until = max(line["period"]["end"] for line in thing["lines"]["data"])
-                await billing.extend_subscription(db, subscription, thing["customer"], paid_until)
+                if subscription := _subscription(thing):
+                    until = max(line["period"]["end"] for line in thing["lines"]["data"])
+                    await billing.extend_subscription(db, subscription, thing["customer"], until)
             case "invoice.payment_failed":
-                subscription = thing["parent"]["subscription_details"]["subscription"]
-                await billing.mark_payment_failed(db, subscription, thing["customer"])
+                if subscription := _subscription(thing):
+                    await billing.mark_payment_failed(db, subscription, thing["customer"])
             case "checkout.session.completed":
-                await billing.activate_subscription(db, thing["subscription"], thing["customer"])
+                if subscription := thing["subscription"]:  # none, if it was for something else
+                    await billing.activate_subscription(db, subscription, thing["customer"])
             case "customer.subscription.deleted":
                 await billing.cancel_subscription(db, thing["id"], thing["customer"])
             case "payment_intent.succeeded":
-                order, amount = thing["metadata"]["order_id"], thing["amount_received"]
-                await billing.mark_order_paid(db, order, amount, thing["currency"])
+                if order := thing["metadata"].get("order_id"):
+                    money = (thing["amount_received"], thing["currency"])
+                    await billing.mark_order_paid(db, order, *money)
             case _:
                 logger.info("no handler for %s %s", event.type, event.id)
+
+
+def _subscription(invoice: dict[str, Any]) -> str | None:
+    parent = invoice["parent"] or {}  # none: the invoice is for something else
+    subscription: str | None = (parent.get("subscription_details") or {}).get("subscription")
+    return subscription

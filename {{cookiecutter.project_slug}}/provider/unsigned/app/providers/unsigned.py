@@ -4,7 +4,6 @@ Whoever can reach this endpoint can make events up. Keep it on a private network
 """
 
 import hashlib
-import json
 import logging
 from typing import Any
 
@@ -17,7 +16,11 @@ logging.getLogger(__name__).warning(
     "/webhooks/unsigned verifies no signature: let only trusted senders reach it"
 )
 
-ANSWERS = {422: {"description": "The body is not JSON, or does not fit `WebhookEvent`."}}
+ANSWERS: dict[int | str, dict[str, Any]] = {
+    400: {},
+    401: {},
+    422: {"description": "The body is not JSON, or does not fit `WebhookEvent`."},
+}
 
 
 class WebhookEvent(BaseModel):
@@ -44,8 +47,3 @@ async def verify(request: Request) -> Event:
     except ValidationError as error:
         detail = error.errors(include_url=False, include_context=False, include_input=False)
         raise HTTPException(422, detail) from error
-
-
-def deliver(data: dict[str, Any], id: str, type: str) -> tuple[bytes, dict[str, str]]:
-    """Return body and headers of a delivery of `data`."""
-    return json.dumps({**data, "id": id, "type": type}, indent=2, ensure_ascii=False).encode(), {}
