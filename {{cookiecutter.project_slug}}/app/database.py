@@ -60,8 +60,7 @@ def _configure_sqlite(connection: DBAPIConnection, _: object) -> None:
     # one that takes the write lock at its beginning waits for its turn.
     connection.isolation_level = "IMMEDIATE"
     cursor = connection.cursor()
-    busy = f"busy_timeout = {TIMEOUT_SECONDS * 1000}"
-    for pragma in (busy, "journal_mode = WAL", "synchronous = FULL"):
+    for pragma in (f"busy_timeout={TIMEOUT_SECONDS}000", "journal_mode=WAL", "synchronous=FULL"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

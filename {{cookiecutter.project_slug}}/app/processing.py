@@ -61,8 +61,7 @@ async def _attempt(inbox: Inbox, claim: Claim, handled: Callable[[], None]) -> N
         try:
             if claim.attempts > claim.attempt_limit:
                 raise RuntimeError("the last attempt never ended: its process died")
-            what = (claim.provider, claim.event_id, claim.type, claim.payload)
-            event = Event(*what, parse_json(claim.payload), transaction)
+            event = Event(*claim[3:], parse_json(claim.payload), transaction)
             async with asyncio.timeout(settings.handler_timeout_seconds):
                 await handlers.load()[claim.provider](event)
         finally:

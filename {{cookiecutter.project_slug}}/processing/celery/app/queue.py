@@ -5,13 +5,14 @@ the broker loses or delivers twice is handed over again or finds its key spent.
 """
 
 import asyncio
+import logging
 import os
 import threading
 from functools import cache
 from pathlib import Path
 
 from celery import Celery
-from celery.signals import worker_shutting_down
+from celery.signals import setup_logging, worker_shutting_down
 from kombu.transport import filesystem
 from pydantic import Field
 
@@ -62,10 +63,12 @@ celery.conf.update(
     task_publish_retry=False,  # the relay tries again
     worker_pool="threads",  # they wait while one event loop does the work
     worker_concurrency=settings.concurrency,
-    worker_hijack_root_logger=False,
     worker_prefetch_multiplier=1,
     worker_enable_prefetch_count_reduction=False,  # a reconnected worker would stay at nothing
 )
+
+setup_logging.connect(lambda **_: None, weak=False)  # app/config.py has set it up
+logging.getLogger("celery.app.trace").setLevel("WARNING")  # or there are two lines for each message
 
 _running: set[asyncio.Task[None]] = set()
 _beginning = threading.Lock()  # for the threads of the pool all begin at once
