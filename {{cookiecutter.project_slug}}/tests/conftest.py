@@ -3,7 +3,6 @@
 import asyncio
 import os
 import re
-import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -38,10 +37,11 @@ for module in PROVIDERS.glob("*.py"):
 
 from fastapi.testclient import TestClient  # noqa: E402
 
+from app import webhooks  # noqa: E402
 from app.database import connect, create_schema, metadata  # noqa: E402
 from app.inbox import Inbox  # noqa: E402
 from app.main import app  # noqa: E402
-from tests.support import Store, end, started  # noqa: E402
+from tests.support import Refusals, Store, kill, started  # noqa: E402
 
 
 @pytest.fixture
@@ -78,6 +78,18 @@ async def inbox() -> AsyncIterator[Inbox]:
     await inbox.close()
 
 
+@pytest.fixture
+def refusals(monkeypatch: pytest.MonkeyPatch) -> Refusals:
+    """The reasons of the refusals, as they are counted."""
+    reasons: Refusals = []
+
+    def count(amount: int, labels: dict[str, str]) -> None:
+        reasons.extend([labels["reason"]] * amount)
+
+    monkeypatch.setattr(webhooks.refused, "add", count)
+    return reasons
+
+
 @pytest.fixture(autouse=True)
 def the_tests_outlive_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
     """A service that ends within this process is not to end the process, however long it takes."""
@@ -91,4 +103,4 @@ def no_process_is_left(store: Store) -> Iterator[None]:
     while started:
         process = started.pop()
         if process.poll() is None:
-            end(process, signal.SIGKILL)
+            kill(process)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -14,22 +13,31 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import pytest
 import sqlalchemy as sa
 
 import samples
-from app import providers
+from app.database import is_sqlite
 from app.events import Event
 from app.inbox import Inbox
 from app.models import inbox
 from app.processing import process
+from tests import effects
 
 ROOT = Path(__file__).parents[1]
-NAME = next(iter(providers.load()))
+NAME = effects.PROVIDER
 URL = f"/webhooks/{NAME}"
 FIXTURES = samples.fixtures(NAME)
 PATIENCE = 60  # seconds: long for a busy machine, and no test waits that long when all is well
+Refusals = list[str]
 started: list[subprocess.Popen[bytes]] = []
 """Processes of the test under way; those still running at its end are killed."""
+needs_sigterm = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
+
+
+def on_postgresql(reason: str) -> pytest.MarkDecorator:
+    """Skip a test on SQLite, for a reason."""
+    return pytest.mark.skipif(is_sqlite, reason=reason)
 
 
 @dataclass(frozen=True)
@@ -45,9 +53,9 @@ class Delivery:
         return client.post(URL, content=self.body, headers=self.headers)
 
 
-def delivery(type: str | None = None, provider: str = NAME) -> Delivery:
-    """Return a signed delivery of a sample, the first one unless `type` names another."""
-    return Delivery(*samples.delivery(provider, type or next(iter(samples.fixtures(provider)))))
+def delivery(type: str = effects.SUBSCRIPTION_SAMPLE, provider: str = NAME) -> Delivery:
+    """Return a signed delivery of a sample."""
+    return Delivery(*samples.delivery(provider, type))
 
 
 def event(id: str | None = None, type: str = "test.happened") -> Event:
@@ -57,10 +65,13 @@ def event(id: str | None = None, type: str = "test.happened") -> Event:
     return Event(NAME, id, type, json.dumps(data).encode(), data)
 
 
-async def handle(inbox: Inbox, provider: str, type: str) -> None:
-    """Let a sample arrive and be handled in this process."""
+async def handle(inbox: Inbox, provider: str, type: str, **changes: object) -> None:
+    """Let a sample arrive, with changes to its object if any, and be handled in this process."""
     sent = delivery(type, provider)
-    await inbox.add(Event(provider, sent.id, type, sent.body, json.loads(sent.body)))
+    data = json.loads(sent.body)
+    for name, value in changes.items():
+        data["data"]["object"][name] = value
+    await inbox.add(Event(provider, sent.id, type, json.dumps(data).encode(), data))
     [claim] = await inbox.claim_due(1)
     await process(inbox, claim)
 
@@ -79,6 +90,10 @@ class Store:
     def row(self, id: str) -> Any:
         """Return the row of one event."""
         return next(row for row in self.rows() if row.event_id == id)
+
+    def effects(self) -> int:
+        """Count what the handlers of the samples have done."""
+        return sum(len(self.rows(table)) for table in effects.TABLES)
 
     def change(self, statement: str | sa.Executable) -> None:
         """Change something behind the service's back."""
@@ -123,9 +138,9 @@ class Server:
         with httpx2.Client(base_url=self.url, timeout=PATIENCE) as client:
             return [each.post(client).status_code for each in deliveries]
 
-    def end(self, how: signal.Signals = signal.SIGTERM) -> int:
-        """End the process with a signal and return its exit status."""
-        return end(self.process, how)
+    def end(self) -> int:
+        """Ask the process to end and return its exit status."""
+        return end(self.process)
 
 
 def python(*arguments: str, measured: bool = True, **environment: str) -> subprocess.Popen[bytes]:
@@ -138,7 +153,13 @@ def python(*arguments: str, measured: bool = True, **environment: str) -> subpro
     return process
 
 
-def end(process: subprocess.Popen[bytes], how: signal.Signals = signal.SIGTERM) -> int:
-    """End a process that the tests started and return its exit status."""
-    process.send_signal(how)
+def end(process: subprocess.Popen[bytes]) -> int:
+    """Ask a process that the tests started to end, and return its exit status."""
+    process.terminate()
     return process.wait(PATIENCE)
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """End a process that the tests started, whatever it is doing."""
+    process.kill()
+    process.wait(PATIENCE)

@@ -8,7 +8,8 @@ from typer.testing import CliRunner, Result
 
 from app.__main__ import cli
 from app.inbox import Inbox
-from tests.support import FIXTURES, Server, Store, event
+from tests.effects import SUBSCRIPTION_SAMPLE
+from tests.support import NAME, Server, Store, event
 
 
 def run(*arguments: str) -> Result:
@@ -19,31 +20,31 @@ def run(*arguments: str) -> Result:
 def test_send_signs_and_posts_a_sample_as_often_as_wanted(store: Store) -> None:
     server = Server()
     try:
-        type = next(iter(FIXTURES))
-        sent = run("send", type, "--url", server.url)
+        sample = ("send", SUBSCRIPTION_SAMPLE, "--provider", NAME, "--url", f"{server.url}/")
+        sent = run(*sample)
         assert sent.exit_code == 0, sent.output
         [row] = store.rows()
         assert sent.output.split() == [row.event_id, "200", '{"received":', "true}"]
-        assert row.type == type
+        assert row.type == SUBSCRIPTION_SAMPLE
 
-        assert run("send", type, "--url", server.url, "--id", row.event_id).exit_code == 0
+        assert run(*sample, "--id", row.event_id).exit_code == 0
         assert len(store.rows()) == 1
 
-        refused = run("send", type, "--url", server.url, "--id", "x" * 300)
+        refused = run(*sample, "--id", "x" * 300)
         assert (refused.exit_code, " 4" in refused.output) == (1, True)
     finally:
         server.end()
 
 
 def test_send_says_what_samples_there_are() -> None:
-    refused = run("send", "no.such.type")
+    refused = run("send", "no.such.type", "--provider", NAME)
     assert refused.exit_code == 1
-    assert next(iter(FIXTURES)) in refused.output
+    assert SUBSCRIPTION_SAMPLE in refused.output
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9", "ftp://example.com"])
 def test_send_says_when_no_service_is_there(url: str) -> None:
-    refused = run("send", next(iter(FIXTURES)), "--url", url)
+    refused = run("send", SUBSCRIPTION_SAMPLE, "--provider", NAME, "--url", url)
     assert refused.exit_code == 1
     assert url in refused.output
 

@@ -13,14 +13,21 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.config import settings
-from app.services import billing
+from app.database import metadata
 from tests import worker
-from tests.support import FIXTURES, ROOT, Server, Store, delivery, end, python, wait_for
-
-
-def effects(store: Store) -> int:
-    """Count what the handlers of the samples have done."""
-    return len(store.rows(billing.subscriptions)) + len(store.rows(billing.orders))
+from tests.effects import ORDER_SAMPLE, SUBSCRIPTION_SAMPLE
+from tests.support import (
+    FIXTURES,
+    ROOT,
+    Server,
+    Store,
+    delivery,
+    end,
+    kill,
+    needs_sigterm,
+    python,
+    wait_for,
+)
 
 
 def test_every_sample_is_handled(client: TestClient, store: Store) -> None:
@@ -30,7 +37,6 @@ def test_every_sample_is_handled(client: TestClient, store: Store) -> None:
             assert each.post(client).status_code == 200
         for each in sent:
             assert store.wait(each.id).attempts == 1
-    assert effects(store) == 2  # one subscription, one order
 
 
 def test_an_event_that_is_due_again_is_handled(client: TestClient, store: Store) -> None:
@@ -78,27 +84,27 @@ def test_while_the_workers_are_away_events_wait(client: TestClient, store: Store
 def test_a_crash_between_acknowledgement_and_effect_loses_nothing(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    claimed, unclaimed = delivery(next(iter(FIXTURES))), delivery(list(FIXTURES)[-1])
+    claimed, unclaimed = delivery(SUBSCRIPTION_SAMPLE), delivery(ORDER_SAMPLE)
     monkeypatch.setenv("HANDLER_SECONDS", "60")
     with worker.running("tests.slow") as workers:
         server = Server("tests.slow:app")
         assert server.post(claimed) == [200]
         wait_for(lambda: store.row(claimed.id).attempts == 1, "the attempt to begin")
         assert server.post(unclaimed) == [200]
-        server.end(signal.SIGKILL)
-        if workers is not None:
-            end(workers, signal.SIGKILL)
+        for process in filter(None, (server.process, workers)):
+            kill(process)
     assert {row.state for row in store.rows()} == {"pending"}
-    assert effects(store) == 0
+    assert store.effects() == 0
 
     with worker.running():
         server = Server()
         for each in (claimed, unclaimed):
             store.wait(each.id)
         server.end()
-    assert effects(store) == 2
+    assert store.effects() == 2
 
 
+@needs_sigterm
 def test_a_shutdown_waits_for_what_is_being_handled(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,9 +118,10 @@ def test_a_shutdown_waits_for_what_is_being_handled(
         server.end()
         if workers is not None:
             end(workers)
-    assert (store.row(sent.id).state, effects(store)) == ("done", 1)
+    assert (store.row(sent.id).state, store.effects()) == ("done", 1)
 
 
+@needs_sigterm
 def test_a_client_that_asks_for_a_websocket_cannot_spoil_the_shutdown() -> None:
     server = Server()
     with socket.create_connection(server.address, timeout=10) as client:
@@ -124,6 +131,7 @@ def test_a_client_that_asks_for_a_websocket_cannot_spoil_the_shutdown() -> None:
     assert answer.startswith(b"HTTP/1.1 404")
 
 
+@needs_sigterm
 def test_a_shutdown_does_not_wait_for_ever(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"HANDLER_SECONDS": "60", "DRAIN_SECONDS": "1"}.items():
         monkeypatch.setenv(name, value)
@@ -139,12 +147,11 @@ def test_a_shutdown_does_not_wait_for_ever(store: Store, monkeypatch: pytest.Mon
             end(workers)
         assert time.monotonic() - begun < 15
     row = store.row(sent.id)
-    assert (row.state, effects(store)) == ("pending", 0)
+    assert (row.state, store.effects()) == ("pending", 0)
 
 
 def test_processes_may_start_at_once_on_an_empty_database(store: Store) -> None:
-    for table in ("inbox", "subscriptions", "orders"):
-        store.change(f"DROP TABLE {table}")
+    metadata.drop_all(store.engine)
     servers = [python("-c", STARTS, measured=False) for _ in range(3)]
     assert [server.wait(60) for server in servers] == [0] * 3
     assert store.rows() == []

@@ -1,7 +1,6 @@
 """A real Celery worker, and a broker that is a folder unless TEST_BROKER_URL names a real one."""
 
 import os
-import signal
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ def environment(folder: Path) -> dict[str, str]:
 @contextmanager
 def running(module: str = "app.queue") -> Iterator[subprocess.Popen[bytes]]:
     """Run a worker for as long as the block lasts."""
-    from tests.support import end, python
+    from tests.support import kill, python
 
     process = python(
         "-m", "celery", "-A", f"{module}:celery", "worker", "--hostname", f"{uuid.uuid4()}@test"
@@ -29,4 +28,4 @@ def running(module: str = "app.queue") -> Iterator[subprocess.Popen[bytes]]:
         yield process
     finally:
         if process.poll() is None:
-            end(process, signal.SIGKILL)  # being asked to, it would take seconds
+            kill(process)  # being asked to, it would take seconds

@@ -1,0 +1,9 @@
+"""What the tests of the service know about your handlers: change it when you change those."""
+
+from app.services import billing
+
+PROVIDER = "unsigned"
+SUBSCRIPTION_SAMPLE = "subscription.activated"
+ORDER_SAMPLE = "order.paid"
+"""Two of the samples. Each of them makes one row in one of these tables."""
+TABLES = (billing.subscriptions, billing.orders)
