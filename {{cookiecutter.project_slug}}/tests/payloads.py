@@ -9,6 +9,7 @@ def body(**fields: object) -> bytes:
     return json.dumps({name: value for name, value in event.items() if value is not None}).encode()
 
 
+HALF_A_CHARACTER = body(name="\ud83d")  # escaped, as JSON allows and some senders send it
 NOT_JSON = {
     "nothing": b"",
     "not JSON": b"id=evt_1&type=test",

@@ -1,9 +1,12 @@
 """Settings: what is wrong is named, with its remedy; what is secret is not shown."""
 
+import runpy
+
 import pytest
 
 from app import config
 from app.config import Settings, load, require
+from tests.support import ROOT
 
 
 @pytest.fixture
@@ -22,6 +25,14 @@ def production(monkeypatch: pytest.MonkeyPatch) -> None:
         (("good", "CHANGE-ME"), "placeholder"),
         (("your-secret",), "placeholder"),
         (("xxxx",), "placeholder"),
+        (("whsec_...",), "placeholder"),
+        (("whsec_",), "placeholder"),
+        (("whsec_xxxx",), "placeholder"),
+        (("<secret>",), "placeholder"),
+        (("todo",), "placeholder"),
+        (("changeit",), "placeholder"),
+        (("${THE_SECRET}",), "placeholder"),
+        (("0f1e2d3c4b5a\x1b",), "is not text"),
     ],
 )
 def test_a_secret_that_is_none_stops_production(secrets: tuple[str, ...], problem: str) -> None:
@@ -31,7 +42,7 @@ def test_a_secret_that_is_none_stops_production(secrets: tuple[str, ...], proble
 
 @pytest.mark.usefixtures("production")
 def test_real_secrets_are_accepted() -> None:
-    secrets = ("whsec_Zm9vYmFy", "0f1e2d3c4b5a")
+    secrets = ("whsec_Zm9vYmFy", "0f1e2d3c4b5a", "q9<Zf}{$w;%T)=*x!K7.@:ß~_r(|^?[`")
     assert require("THE_SECRET", secrets, "ask for it") == secrets
 
 
@@ -46,6 +57,35 @@ def test_what_has_no_usable_value_is_named_and_not_shown(monkeypatch: pytest.Mon
     with pytest.raises(SystemExit, match=r"^MAX_ATTEMPTS: .*; RETRY_CAP_SECONDS: ") as refusal:
         load(Settings)
     assert "many" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("value", ["inf", "nan", "0"])
+def test_a_time_is_a_number_of_seconds(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("HANDLER_TIMEOUT_SECONDS", value)
+    with pytest.raises(SystemExit, match=r"^HANDLER_TIMEOUT_SECONDS: "):
+        load(Settings)
+
+
+def database(monkeypatch: pytest.MonkeyPatch, url: str) -> dict[str, object]:
+    """Return what a process with this DATABASE_URL begins with."""
+    settings = config.settings.model_copy(update={"database_url": url})
+    monkeypatch.setattr(config, "settings", settings)
+    return runpy.run_path(str(ROOT / "app" / "database.py"))
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite://", "sqlite:///:memory:", "sqlite:///file::memory:?uri=1"]
+)
+def test_a_database_that_would_not_last_is_refused(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    with pytest.raises(SystemExit, match=r"^DATABASE_URL names no file"):
+        database(monkeypatch, url)
+
+
+def test_postgresql_goes_by_both_of_its_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    for scheme in ("postgres", "postgresql"):
+        assert not database(monkeypatch, f"{scheme}://me@host/name")["is_sqlite"]
 
 
 def test_blank_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
+from http import HTTPStatus
 from typing import Annotated
 
 import httpx2
@@ -19,7 +20,7 @@ from app.inbox import Inbox
 from app.main import app
 from app.relay import relay
 from app.webhooks import REFUSALS, refuse
-from tests.support import FIXTURES, NAME, URL, Store, delivery
+from tests.support import FIXTURES, NAME, URL, Refusals, Store, delivery
 
 
 @pytest.mark.parametrize("type", FIXTURES)
@@ -83,11 +84,15 @@ def test_an_unknown_path_is_not_found_and_never_redirected(client: TestClient, p
     assert client.post(path, content=sent.body, headers=sent.headers).status_code == 404
 
 
-def test_a_body_declared_too_large_is_refused(client: TestClient, store: Store) -> None:
+def test_a_body_declared_too_large_is_refused_and_told(
+    client: TestClient, store: Store, refusals: Refusals, caplog: pytest.LogCaptureFixture
+) -> None:
     answer = client.post(URL, content=b"x" * (settings.max_body_bytes + 1))
 
     assert answer.status_code == 413
     assert store.rows() == []
+    assert refusals == [HTTPStatus(413).phrase]
+    assert f"with 413: {HTTPStatus(413).phrase}" in caplog.text
 
 
 @pytest.mark.anyio

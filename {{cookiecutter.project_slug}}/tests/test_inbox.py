@@ -1,19 +1,22 @@
 """The inbox: what is in it once is in it for good, and only one attempt at a time has it."""
 
 import asyncio
+import re
 import time
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from app.commits import StoreUnavailable
 from app.config import settings
+from app.database import is_sqlite
 from app.events import Event, LeaseLost
-from app.inbox import LEASE_SECONDS, Inbox
+from app.inbox import LEASE_SECONDS, Inbox, State
 from app.models import Key
 from app.models import inbox as table
-from tests.support import NAME, Store, event
+from tests.support import NAME, Store, event, on_postgresql, wait_for
 
 pytestmark = pytest.mark.anyio
 
@@ -39,6 +42,37 @@ async def test_events_of_two_inboxes_at_once_are_added_once(inbox: Inbox, store:
     assert sorted(row.event_id for row in store.rows()) == sorted(ids)
 
 
+async def test_of_equal_events_at_once_the_first_is_new(inbox: Inbox) -> None:
+    equal = (inbox.add(event("evt_1")) for _ in range(3))
+    assert await asyncio.gather(*equal) == [True, False, False]
+
+
+async def test_what_conflicts_with_another_event_is_no_duplicate(
+    inbox: Inbox, store: Store
+) -> None:
+    store.change("CREATE UNIQUE INDEX of_your_own ON inbox (type)")
+    try:
+        assert await inbox.add(event("evt_1"))
+        with pytest.raises(StoreUnavailable):
+            await inbox.add(event("evt_2"))
+        assert not await inbox.add(event("evt_1"))
+    finally:
+        store.change("DROP INDEX of_your_own")
+
+
+@on_postgresql("SQLite gives out no id twice")
+async def test_an_event_whose_row_id_is_taken_is_no_duplicate(inbox: Inbox, store: Store) -> None:
+    assert await inbox.add(event("evt_1"))
+    [row] = store.rows()
+    store.change(f"SELECT setval('inbox_id_seq', {row.id}, false)")
+
+    with pytest.raises(StoreUnavailable):
+        await inbox.add(event("evt_2"))
+
+    assert await inbox.add(event("evt_2"))
+    assert len(store.rows()) == 2
+
+
 async def test_what_cannot_be_stored_fails_alone(inbox: Inbox, store: Store) -> None:
     bad = Event(NAME, "evt_bad", None, b"", None)  # type: ignore[arg-type]
     good = [event(f"evt_{number}") for number in range(5)]
@@ -61,6 +95,37 @@ async def test_nobody_waits_for_the_database_for_longer_than_the_deadline(inbox:
         waited = time.monotonic() - begun
         assert waited == pytest.approx(settings.ack_deadline_seconds, abs=0.5)
         assert inbox._commits._gathering == {}  # who gives up leaves nothing behind
+    assert await inbox.add(event())
+
+
+@on_postgresql("SQLite locks no rows")
+async def test_a_row_that_somebody_has_locked_keeps_no_new_event_waiting_for_too_long(
+    inbox: Inbox, store: Store
+) -> None:
+    await inbox.add(event("evt_1"))
+    [claim] = await inbox.claim_due(1)
+    with store.engine.begin() as somebody:
+        somebody.execute(sa.select(table).with_for_update())
+        ending = inbox.finish(claim.key, "done")
+        await asyncio.to_thread(
+            wait_for, lambda: not inbox._commits._gathering, "the commit to begin"
+        )
+
+        assert await inbox.add(event("evt_2"))
+
+        with pytest.raises(StoreUnavailable):
+            await ending
+    assert await inbox.finish(claim.key, "done")
+
+
+@on_postgresql("SQLite has no connections that a server could close")
+async def test_a_connection_that_was_closed_while_idle_costs_no_event(
+    inbox: Inbox, store: Store
+) -> None:
+    with inbox._commits._engine.begin() as connection:
+        pid = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+    store.change(f"SELECT pg_terminate_backend({pid}, 10000)")
+
     assert await inbox.add(event())
 
 
@@ -103,6 +168,33 @@ async def test_the_longest_due_are_claimed_first_and_once(inbox: Inbox) -> None:
     assert [claim.event_id for claim in first] == ["evt_0", "evt_1", "evt_2"]
     assert [claim.event_id for claim in second] == ["evt_3", "evt_4"]
     assert await inbox.claim_due(3) == []
+
+
+async def test_the_look_for_due_events_goes_past_those_that_are_not(
+    inbox: Inbox, store: Store
+) -> None:
+    waiting = {"provider": NAME, "type": "test.happened", "payload": b"{}", "due_at": 1e12}
+    with store.engine.begin() as connection:
+        connection.execute(table.insert(), [{"event_id": str(n)} | waiting for n in range(3000)])
+    store.change("ANALYZE inbox")
+    looks: list[tuple[str, Any]] = []
+
+    def watch(connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        looks.append((statement, parameters))
+
+    sa.event.listen(inbox._commits._engine, "before_cursor_execute", watch)
+    await inbox.claim_due(1)
+    async with inbox.handover(1):
+        pass
+
+    explain = "EXPLAIN QUERY PLAN" if is_sqlite else "EXPLAIN"
+    range_of_index = r"inbox_due (on inbox.*\n *Index Cond: )?\(due_at ?<"
+    updates = [look for look in looks if "UPDATE" in look[0]]
+    assert len(updates) == 2
+    for statement, parameters in updates:
+        with store.engine.begin() as connection:
+            plan = connection.exec_driver_sql(f"{explain} {statement}", parameters).all()
+        assert re.search(range_of_index, "\n".join(str(line[-1]) for line in plan)), plan
 
 
 async def test_two_inboxes_never_claim_the_same_event(inbox: Inbox) -> None:
@@ -159,6 +251,20 @@ async def test_an_attempt_whose_lease_is_lost_cannot_finish_the_event(
     assert await inbox.finish(fast.key, "done")
     assert not await inbox.finish(fast.key, "pending", delay=0)
     assert (store.rows()[0].state, store.rows()[0].error) == ("done", None)
+
+
+@pytest.mark.parametrize("state", ["done", "dead"])
+async def test_an_attempt_that_ends_is_not_overtaken_in_the_same_commit(
+    inbox: Inbox, store: Store, state: State
+) -> None:
+    """Had it claimed before it finishes, two processes could each wait for the other's row."""
+    await inbox.add(event())
+    [late] = await inbox.claim_due(1)
+    make_due(store)
+
+    claims, ended = await asyncio.gather(inbox.claim_due(1), inbox.finish(late.key, state))
+
+    assert (claims, ended) == ([], True)
 
 
 async def test_of_attempts_that_end_together_only_the_late_one_is_told(

@@ -1,9 +1,12 @@
 """The life of an event: handled, retried, dead, replayed."""
 
 import asyncio
+import json
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
@@ -11,7 +14,7 @@ import sqlalchemy as sa
 from app import __main__ as cli
 from app import handlers
 from app.config import settings
-from app.database import metadata
+from app.database import is_sqlite, metadata
 from app.events import Event
 from app.inbox import Inbox
 from app.processing import backoff, process, process_key
@@ -41,11 +44,12 @@ async def fail(event: Event) -> None:
     raise ValueError("jenny@example.com is \0 not \ud800 welcome")
 
 
-async def test_an_unknown_type_is_logged_and_done(
-    inbox: Inbox, store: Store, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("data", [{"data": {"object": {}}}, {"data": None}, {}])
+async def test_an_unknown_type_is_logged_and_done_whatever_it_is_about(
+    inbox: Inbox, store: Store, caplog: pytest.LogCaptureFixture, data: dict[str, object]
 ) -> None:
     caplog.set_level(logging.INFO)
-    await inbox.add(event(type="nobody.knows"))
+    await inbox.add(replace(event(type="nobody.knows"), payload=json.dumps(data).encode()))
 
     await attempt(inbox, store)
 
@@ -207,6 +211,22 @@ async def test_an_attempt_ended_by_a_shutdown_does_not_count(
     assert len(await inbox.claim_due(1)) == 1
 
 
+async def test_an_attempt_that_cancels_itself_does_not_loop_for_ever(
+    inbox: Inbox, store: Store, use: Use
+) -> None:
+    async def give_up(event: Event) -> None:
+        asyncio.current_task().cancel()  # type: ignore[union-attr]
+        await asyncio.sleep(0)
+
+    use(give_up)
+    await inbox.add(event())
+    for _ in range(3 * settings.max_attempts):
+        assert store.rows()[0].state == "pending"
+        await asyncio.gather(asyncio.create_task(attempt(inbox, store)), return_exceptions=True)
+
+    assert store.rows()[0].state == "dead"
+
+
 async def test_an_effect_in_the_transaction_happens_exactly_once(
     inbox: Inbox, store: Store, use: Use
 ) -> None:
@@ -249,6 +269,44 @@ async def test_a_second_transaction_of_a_handler_is_a_mistake_that_is_told(
     assert "RuntimeError after it was done" in caplog.text
 
 
+async def test_a_transaction_inside_a_transaction_is_told_at_once(
+    inbox: Inbox, store: Store, use: Use
+) -> None:
+    async def nested(event: Event) -> None:
+        async with event.transaction(), event.transaction():
+            pass
+
+    use(nested)
+    await inbox.add(event("evt_1"))
+    new, _ = await asyncio.gather(inbox.add(event("evt_2")), attempt(inbox, store))
+
+    assert new  # it was not kept waiting
+    assert "RuntimeError: a handler has one transaction" in store.row("evt_1").error
+
+
+async def test_an_sql_error_that_a_handler_ignores_parts_no_effect_from_its_event(
+    inbox: Inbox, store: Store, use: Use
+) -> None:
+    """After it SQLite goes on with the transaction, but PostgreSQL does not."""
+
+    async def careless(event: Event) -> None:
+        async with event.transaction() as db:
+            await db.execute(effects.insert().values(event=event.id, n=0))
+            with suppress(sa.exc.DBAPIError):
+                await db.execute(sa.text("INSERT INTO no_such_table VALUES (1)"))
+
+    use(careless)
+    await inbox.add(event("evt_1"))
+    await attempt(inbox, store)
+
+    [row] = store.rows()
+    if is_sqlite:
+        assert (row.state, row.error, store.rows(effects)) == ("done", None, [("evt_1", 0)])
+    else:
+        assert (row.state, store.rows(effects)) == ("pending", [])
+        assert "InFailedSqlTransaction" in row.error
+
+
 async def test_a_lost_lease_rolls_the_effect_back(inbox: Inbox, store: Store, use: Use) -> None:
     async def overtaken(event: Event) -> None:
         make_due(store)
@@ -277,6 +335,24 @@ async def test_a_late_success_does_not_undo_a_later_attempt(
 
     assert (store.rows()[0].state, store.rows()[0].attempts) == ("pending", 2)
     assert "lease" in caplog.text
+
+
+async def test_a_late_failure_does_not_end_a_later_attempt(
+    inbox: Inbox, store: Store, use: Use, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def overtaken(event: Event) -> None:
+        make_due(store)
+        await inbox.claim_due(1)
+        raise ValueError
+
+    use(overtaken)
+    await inbox.add(event())
+    await attempt(inbox, store)
+
+    [row] = store.rows()
+    assert (row.state, row.attempts, row.error) == ("pending", 2, None)
+    assert "lease" in caplog.text
+    assert "ValueError" not in caplog.text
 
 
 async def test_when_the_outcome_cannot_be_recorded_the_lease_runs_out(

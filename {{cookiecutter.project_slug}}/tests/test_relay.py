@@ -9,7 +9,7 @@ from app import queue
 from app.config import settings
 from app.inbox import Inbox
 from app.relay import relay
-from tests.support import event
+from tests.support import PATIENCE, Store, event, wait_for
 
 pytestmark = pytest.mark.anyio
 
@@ -38,6 +38,25 @@ async def test_a_broker_that_fails_is_tried_again(
     assert tries[2] - tries[0] > 2 * settings.sweep_seconds - 0.05
     assert "ConnectionError" in caplog.text
     assert "password" not in caplog.text
+
+
+async def test_it_stops_at_once_even_while_its_database_is_away(
+    inbox: Inbox, store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    rarely = settings.model_copy(update={"sweep_seconds": 3600})
+    monkeypatch.setattr("app.relay.settings", rarely)
+    stopping = asyncio.Event()
+    store.change("ALTER TABLE inbox RENAME TO inbox_lost")
+    try:
+        relaying = asyncio.create_task(relay(inbox, stopping))
+        await asyncio.to_thread(
+            wait_for, lambda: "nothing handed over" in caplog.text, "the relay to try"
+        )
+        stopping.set()
+        async with asyncio.timeout(PATIENCE):
+            await relaying
+    finally:
+        store.change("ALTER TABLE inbox_lost RENAME TO inbox")
 
 
 async def test_a_new_event_wakes_it_and_the_clock_does_otherwise(

@@ -9,11 +9,12 @@ import time
 import pytest
 from fastapi.testclient import TestClient
 
+from app.config import load
 from app.inbox import Inbox
 from app.providers import custom
 from app.services import billing
 from samples import custom as sender
-from tests.payloads import BAD_IDS, NOT_AN_EVENT, NOT_JSON, body
+from tests.payloads import BAD_IDS, HALF_A_CHARACTER, NOT_AN_EVENT, NOT_JSON, body
 from tests.support import Store, handle
 
 URL = "/webhooks/custom"
@@ -64,6 +65,11 @@ def test_the_raw_bytes_are_what_counts(client: TestClient, store: Store) -> None
     assert store.rows() == []
     assert post(client, spaced, mac(spaced).hex()) == 200
     assert store.rows()[0].payload == spaced
+
+
+def test_half_a_character_is_kept_as_it_was_sent(client: TestClient, store: Store) -> None:
+    assert post(client, HALF_A_CHARACTER, mac(HALF_A_CHARACTER).hex()) == 200
+    assert store.rows()[0].payload == HALF_A_CHARACTER
 
 
 RIGHT = mac(body()).hex()
@@ -182,6 +188,25 @@ def test_without_an_id_the_same_body_is_the_same_event(client: TestClient, store
     for _ in range(2):
         assert post(client, payload, mac(payload).hex()) == 200
     assert [row.event_id for row in store.rows()] == [hashlib.sha256(payload).hexdigest()]
+
+
+def test_without_an_id_equal_bodies_of_two_types_are_two_events(
+    client: TestClient, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agree(monkeypatch, custom_webhook_type="header:X-Type")
+    payload = body(id=None)
+    for type in ("thing.sent", "thing.lost", "thing.sent"):
+        assert post(client, payload, mac(payload).hex(), **{"X-Type": type}) == 200
+    assert [row.type for row in store.rows()] == ["thing.sent", "thing.lost"]
+
+
+@pytest.mark.parametrize("place", ["header: X-Id", "header:", "json", "body:id", "X-Id"])
+def test_a_place_that_is_none_is_refused_at_the_start(
+    monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.setenv("CUSTOM_WEBHOOK_ID", place)
+    with pytest.raises(SystemExit, match=r"^CUSTOM_WEBHOOK_ID: "):
+        load(custom.CustomSettings)
 
 
 def test_a_number_may_be_an_id(client: TestClient, store: Store) -> None:

@@ -13,7 +13,7 @@ from app.inbox import Inbox
 from app.providers.stripe import HEADER, TOLERANCE, secrets
 from app.services import billing
 from samples.stripe import sign
-from tests.payloads import BAD_IDS, NOT_AN_EVENT, NOT_JSON, body
+from tests.payloads import BAD_IDS, HALF_A_CHARACTER, NOT_AN_EVENT, NOT_JSON, body
 from tests.support import Store, handle
 
 URL = "/webhooks/stripe"
@@ -49,6 +49,11 @@ def test_the_raw_bytes_are_what_counts(client: TestClient, store: Store) -> None
     assert store.rows() == []
     assert post(client, spaced, sign(spaced, CURRENT)) == 200
     assert store.rows()[0].payload == spaced
+
+
+def test_half_a_character_is_kept_as_it_was_sent(client: TestClient, store: Store) -> None:
+    assert post(client, HALF_A_CHARACTER, sign(HALF_A_CHARACTER, CURRENT)) == 200
+    assert store.rows()[0].payload == HALF_A_CHARACTER
 
 
 BODIES = NOT_JSON | NOT_AN_EVENT | BAD_IDS | {"no id": body(id=None)}
@@ -112,6 +117,7 @@ def test_signatures_are_compared_in_constant_time(
         (5 - TOLERANCE, 200),
         (-TOLERANCE - 5, 401),
         (-(10**9), 401),
+        pytest.param(-(10**400), 401, id="a time of 400 digits"),
     ],
 )
 def test_a_signature_is_good_for_five_minutes_before_and_after(
@@ -175,3 +181,41 @@ async def test_the_samples_change_what_they_are_about(inbox: Inbox, store: Store
     assert subscription.paid_until > 1_700_000_000
     [order] = store.rows(billing.orders)
     assert (order.id, order.amount, order.currency) == ("order_1042", 12950, "eur")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("type", "changes"),
+    [
+        ("payment_intent.succeeded", {"metadata": {}}),
+        ("checkout.session.completed", {"subscription": None}),
+        ("invoice.paid", {"parent": None}),
+        ("invoice.paid", {"parent": {"subscription_details": None}}),
+        ("invoice.payment_failed", {"parent": None}),
+    ],
+)
+async def test_what_is_about_something_else_changes_nothing(
+    inbox: Inbox, store: Store, type: str, changes: dict[str, object]
+) -> None:
+    await handle(inbox, "stripe", type, **changes)
+    assert ([row.state for row in store.rows()], store.effects()) == (["done"], 0)
+
+
+@pytest.mark.anyio
+async def test_a_subscription_that_is_paid_after_its_end_has_ended(
+    inbox: Inbox, store: Store
+) -> None:
+    for type in ("customer.subscription.deleted", "invoice.paid", "checkout.session.completed"):
+        await handle(inbox, "stripe", type)
+    assert [row.status for row in store.rows(billing.subscriptions)] == ["cancelled"]
+
+
+@pytest.mark.anyio
+async def test_an_earlier_period_that_is_paid_later_takes_nothing_away(
+    inbox: Inbox, store: Store
+) -> None:
+    for end in (1_800_000_000, 1_700_000_000):
+        period = {"period": {"start": 0, "end": end}}
+        await handle(inbox, "stripe", "invoice.paid", lines={"data": [period]})
+    [row] = store.rows(billing.subscriptions)
+    assert (row.paid_until, row.periods_paid) == (1_800_000_000, 2)

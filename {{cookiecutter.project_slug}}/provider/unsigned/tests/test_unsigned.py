@@ -3,14 +3,15 @@
 import hashlib
 import subprocess
 import sys
+from http import HTTPStatus
 
 import pytest
 from fastapi.testclient import TestClient
 
 from app.inbox import Inbox
 from app.services import billing
-from tests.payloads import BAD_IDS, NOT_AN_EVENT, NOT_JSON, body
-from tests.support import ROOT, Store, handle
+from tests.payloads import BAD_IDS, HALF_A_CHARACTER, NOT_AN_EVENT, NOT_JSON, body
+from tests.support import ROOT, Refusals, Store, handle
 
 URL = "/webhooks/unsigned"
 BODIES = NOT_JSON | NOT_AN_EVENT | BAD_IDS | {"no data": body(data=None), "flat": body(data=[1])}
@@ -23,6 +24,11 @@ def test_what_fits_is_kept_with_fields_the_model_does_not_name(
     assert client.post(URL, content=sent).status_code == 200
     [row] = store.rows()
     assert (row.event_id, row.type, row.payload) == ("evt_1", "test.happened", sent)
+
+
+def test_half_a_character_is_kept_as_it_was_sent(client: TestClient, store: Store) -> None:
+    assert client.post(URL, content=HALF_A_CHARACTER).status_code == 200
+    assert store.rows()[0].payload == HALF_A_CHARACTER
 
 
 def test_without_an_id_the_same_body_is_the_same_event(client: TestClient, store: Store) -> None:
@@ -41,6 +47,15 @@ def test_what_does_not_fit_is_refused_with_the_reason(
     assert answer.status_code == 422
     assert answer.json()["detail"]
     assert store.rows() == []
+
+
+def test_a_refusal_is_logged_and_counted_without_what_was_sent(
+    client: TestClient, refusals: Refusals, caplog: pytest.LogCaptureFixture
+) -> None:
+    client.post(URL, content=body(data="jenny@example.com"))
+    assert refusals == [HTTPStatus(422).phrase]
+    assert f"with 422: {HTTPStatus(422).phrase}" in caplog.text
+    assert "jenny" not in caplog.text
 
 
 def test_the_refusal_is_documented(client: TestClient) -> None:
