@@ -89,6 +89,36 @@ def check_the_commands(store: Store) -> None:
     assert {row.state for row in store.rows()} == {"pending"}
 
 
+@pytest.mark.anyio
+async def test_an_id_is_listed_as_it_is(inbox: Inbox) -> None:
+    ids = ["[/a]", "[red]x", ":bug:"]
+    for id in ids:
+        await inbox.add(event(id))
+    table = await asyncio.to_thread(run, "events")
+    assert [id in table.output for id in ids] == [True] * 3
+
+
+@pytest.mark.anyio
+async def test_more_events_than_fit_on_a_page_are_exported_and_pruned(
+    inbox: Inbox, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        await inbox.add(event(f"evt_{number}"))
+    monkeypatch.setattr("app.__main__.PAGE", 2)
+
+    exported = (await asyncio.to_thread(run, "export")).output.splitlines()
+    ids = [json.loads(line)["event_id"] for line in exported]
+    assert ids == [f"evt_{number}" for number in range(5)]
+
+    store.change("UPDATE inbox SET state = 'done', due_at = NULL, finished_at = 0")
+    assert (await asyncio.to_thread(run, "prune")).output == "5 deleted\n"
+    assert store.rows() == []
+
+
+def test_a_limit_is_at_least_one() -> None:
+    assert run("events", "--limit", "0").exit_code == 2
+
+
 @pytest.mark.parametrize(
     "arguments",
     [("show", "evt_x"), ("replay", "evt_x"), ("replay",), ("replay", "evt_x", "--dead")],

@@ -74,6 +74,16 @@ def database(monkeypatch: pytest.MonkeyPatch, url: str) -> dict[str, object]:
 
 
 @pytest.mark.parametrize(
+    "url", ["nonsense", "postgresql://host:port/inbox", "mysql://localhost/inbox"]
+)
+def test_a_database_that_cannot_be_used_is_refused(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    with pytest.raises(SystemExit, match=r"^DATABASE_URL (is no URL|names mysql)"):
+        database(monkeypatch, url)
+
+
+@pytest.mark.parametrize(
     "url", ["sqlite://", "sqlite:///:memory:", "sqlite:///file::memory:?uri=1"]
 )
 def test_a_database_that_would_not_last_is_refused(
