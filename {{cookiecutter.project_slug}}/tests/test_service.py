@@ -14,10 +14,12 @@ from fastapi.testclient import TestClient
 
 from app.config import settings
 from app.database import metadata
+from app.models import inbox
 from tests import worker
 from tests.effects import ORDER_SAMPLE, SUBSCRIPTION_SAMPLE
 from tests.support import (
     FIXTURES,
+    NAME,
     ROOT,
     Server,
     Store,
@@ -37,6 +39,29 @@ def test_every_sample_is_handled(client: TestClient, store: Store) -> None:
             assert each.post(client).status_code == 200
         for each in sent:
             assert store.wait(each.id).attempts == 1
+
+
+def test_what_becomes_of_an_event_is_logged_with_time_and_level(
+    store: Store, capfd: pytest.CaptureFixture[str]
+) -> None:
+    values = {"provider": NAME, "payload": b"{}", "due_at": 0, "attempt_limit": 3}
+    for id, attempts in (("evt_unknown", 0), ("evt_dead", 3)):
+        event = {"event_id": id, "type": "nobody.knows", "attempts": attempts}
+        store.change(inbox.insert().values(values | event))
+    output = ""
+
+    def logged() -> bool:
+        nonlocal output
+        output += "".join(capfd.readouterr())
+        time = r"(?m)^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}"
+        unknown = rf"{time} INFO app\.\S+: no handler for nobody\.knows evt_unknown$"
+        dead = rf"{time} ERROR app\.\S+: .* evt_dead .* dead$"
+        return all(re.search(line, output) for line in (unknown, dead))
+
+    with worker.running():
+        server = Server()
+        wait_for(logged, "both to be logged")
+        server.end()
 
 
 def test_an_event_that_is_due_again_is_handled(client: TestClient, store: Store) -> None:
@@ -193,7 +218,7 @@ def test_production_is_the_default_and_starts_with_real_secrets(tmp_path: Path) 
     assert (started.returncode, started.stdout) == (0, "")
 
 
-@pytest.mark.parametrize("value", [" , ", "good,change-me"])
+@pytest.mark.parametrize("value", [" , ", "good,change-me", "\udcff" * 16])
 @pytest.mark.parametrize("name", SECRETS)
 def test_production_does_not_start_without_a_real_secret(
     tmp_path: Path, name: str, value: str
@@ -209,9 +234,8 @@ def test_production_does_not_start_without_a_real_secret(
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("DATABASE_URL", "nonsense"),
         ("DATABASE_URL", "postgresql://host:port/inbox"),
-        ("DATABASE_URL", "mysql://localhost/inbox"),
+        ("DATABASE_URL", "sqlite://"),
     ],
 )
 def test_a_setting_without_a_usable_value_is_named(tmp_path: Path, name: str, value: str) -> None:

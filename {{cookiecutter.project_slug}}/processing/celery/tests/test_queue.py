@@ -1,4 +1,4 @@
-"""The broker of development: a folder, in which a message may be read before it is written."""
+"""A Celery worker lives as long as it can work, and the folder that is its broker cannot end it."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 from app import queue
 from app.main import app
 from tests import worker
-from tests.support import Store, delivery, wait_for
+from tests.support import PATIENCE, Store, delivery, end, needs_sigterm, python, wait_for
 
 
 @pytest.mark.skipif("TEST_BROKER_URL" in os.environ, reason="the broker is a real one")
@@ -22,3 +22,42 @@ def test_a_message_that_is_read_too_soon_does_not_end_the_worker(store: Store) -
         assert sent.post(client).status_code == 200
         store.wait(sent.id)
         assert process.poll() is None
+
+
+@needs_sigterm
+def test_a_handler_that_ignores_its_cancellation_does_not_keep_the_worker(
+    client: TestClient, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"HANDLER_SECONDS": "inf", "DRAIN_SECONDS": "0.1"}.items():
+        monkeypatch.setenv(name, value)
+    sent = delivery()
+    with worker.running("tests.slow") as process:
+        sent.post(client)
+        wait_for(lambda: store.row(sent.id).attempts == 1, "the attempt to begin")
+
+        assert end(process) == 1
+
+    assert store.row(sent.id).state == "pending"
+
+
+def test_a_worker_whose_event_loop_has_ended_ends_too(client: TestClient) -> None:
+    process = python("-c", LEAVES, measured=False)
+    delivery().post(client)
+    assert process.wait(PATIENCE) == 1
+
+
+LEAVES = """
+import asyncio, sys, uuid
+from app import handlers
+from app.queue import celery
+
+async def leave():
+    sys.exit()
+
+async def handle(event):
+    await asyncio.create_task(leave())
+
+for name in handlers.load():
+    handlers.load()[name] = handle
+celery.worker_main(["worker", "--hostname", f"{uuid.uuid4()}@test"])
+"""
