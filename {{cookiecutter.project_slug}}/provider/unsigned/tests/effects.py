@@ -1,4 +1,7 @@
-"""What the tests of the service know about your handlers: change it when you change those."""
+"""What the tests of the service know about your handlers: change it when you change those.
+
+What each handler does is tested at the end of `test_unsigned.py`, and nowhere else.
+"""
 
 from app.services import billing
 
