@@ -176,6 +176,11 @@ class Service:
             clocks.append(time.monotonic())
         return round(max(after - before for before, after in pairwise(clocks)), 1)
 
+    @property
+    def printed(self) -> str:
+        """What all of its processes have printed."""
+        return "".join(process.printed for process in self._processes)
+
     def resident_megabytes(self) -> list[float]:
         """Return the memory that each process has, those that serve first."""
         return [process.resident_megabytes for process in self._processes]

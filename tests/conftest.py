@@ -105,10 +105,15 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 class OneAtATime(LoadScopeScheduling):  # type: ignore[misc]
-    """Gives all tests that start a service on its usual port to the same process."""
+    """Gives all tests that start a service on its usual port to the same process.
+
+    And those that share a crowd of processes, which takes longer to start than they do.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
-        return "port 8000" if any(name in nodeid for name in PORT_8000) else nodeid
+        if any(name in nodeid for name in PORT_8000):
+            return "port 8000"
+        return f"crowd {nodeid.partition('[')[2]}" if "test_crowds.py" in nodeid else nodeid
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OneAtATime:
