@@ -13,6 +13,7 @@ import random
 import re
 import threading
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -127,7 +128,7 @@ class Service:
         if processing in WORKERS:
             work = PYTHON + WORKERS[processing].format(app="app.queue")
             name = " --loglevel info --hostname {}@%h" if processing == "celery" else ""
-            self._commands += [work + name.format(number) for number in range(workers)]
+            self._commands += [work + name.format(uuid.uuid4().hex) for _ in range(workers)]
         self._processes: list[Process] = []
 
     def __enter__(self) -> Self:
