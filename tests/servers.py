@@ -145,6 +145,15 @@ class PostgreSQL:
                 " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
             )
 
+    def check(self) -> None:
+        """Fail if the inbox is damaged, or an index does not fit it."""
+        with psycopg.connect(self.url) as connection:
+            connection.execute("CREATE EXTENSION amcheck")
+            connection.execute(
+                "SELECT bt_index_check(indexrelid, true) FROM pg_index"
+                " WHERE indrelid = 'inbox'::regclass"
+            )
+
     def freeze(self) -> None:
         """Stop all of its processes: connections are taken, and nothing is answered."""
         self._signal(signal.SIGSTOP)
