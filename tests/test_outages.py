@@ -39,6 +39,9 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL"
 
 OUTAGE = float(os.environ.get("CHAOS_OUTAGE_SECONDS") or 6)
 UP = 3  # seconds of load before and after
+GRACE = 5  # seconds that uvicorn waits for requests at a shutdown
+DRAIN = 1  # second that handlers may go on then
+ENDING = 5  # seconds that all else may take
 PAUSE = 0.15  # seconds between a sender's events: one worker keeps up on a busy machine
 
 Harm = AbstractContextManager[None]
@@ -74,13 +77,16 @@ def read_only(server: PostgreSQL) -> Iterator[None]:
 
 
 BROKER_WAYS = [stopped, frozen, replaced_by_silence]
-STORE_WAYS = [stopped, frozen, read_only]
-
-
 BROKERS = [
     Setup("celery", "redis", "postgresql"),
     Setup("celery", "rabbitmq", "postgresql"),
     Setup("arq", "redis", "sqlite"),
+]
+STORE_WAYS = [stopped, frozen, read_only]
+STORES = [
+    Setup("background", "", "postgresql"),
+    Setup("celery", "redis", "postgresql"),
+    Setup("arq", "redis", "postgresql"),
 ]
 
 
@@ -153,11 +159,7 @@ def check_refusals(provider: Provider, gone: float, back: float) -> dict[str, ob
 
 
 @pytest.mark.parametrize("away", STORE_WAYS, ids=lambda way: way.__name__)
-@pytest.mark.parametrize(
-    "setup",
-    [Setup("background", "", ""), Setup("celery", "redis", ""), Setup("arq", "redis", "")],
-    ids=str,
-)
+@pytest.mark.parametrize("setup", STORES, ids=str)
 def test_without_postgresql_the_service_refuses_in_time_and_recovers_by_itself(
     install: Install,
     tmp_path: Path,
@@ -187,6 +189,32 @@ def test_without_postgresql_the_service_refuses_in_time_and_recovers_by_itself(
         figures(**check_refusals(provider, begun, back))
         figures(**account(database, provider.answers))
         server.check()
+
+
+@pytest.mark.parametrize("setup", STORES[:2], ids=str)
+def test_a_shutdown_ends_though_postgresql_hangs_and_loses_nothing(
+    install: Install, tmp_path: Path, figures: Figures, setup: Setup
+) -> None:
+    figures(seed=SEED)
+    project = recording_copy(install, setup.processing, tmp_path)
+    with (
+        PostgreSQL() as server,
+        surroundings(setup, tmp_path, Database(server.url)) as (database, environment),
+        Service(
+            project, setup.processing, 1, 1, DRAIN_SECONDS=str(DRAIN), **environment
+        ) as service,
+    ):
+        with Provider(service.ports, pause=PAUSE) as provider:
+            time.sleep(UP)
+            with frozen(server):
+                time.sleep(1)
+                seconds_until_ended = service.end()
+            service.keep(apis=True)
+            service.wait_until_at_work()
+        within = LEASE + LONGEST_HANDOVER + 10
+        figures(seconds_until_empty=seconds_until_empty(database, within, service.check))
+        figures(seconds_until_ended=seconds_until_ended, **account(database, provider.answers))
+    assert seconds_until_ended < GRACE + DRAIN + ENDING + SLACK
 
 
 @contextmanager
