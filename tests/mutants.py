@@ -58,7 +58,8 @@ PROVIDERS = [
         VERIFICATION,
         "app/providers/stripe.py",
         "        WebhookSignature.verify_header(payload, header, secret)\n",
-        "        return header == sign(payload, secret, _timestamp(header))\n",
+        "        make = WebhookSignature.generate_signature_header\n"
+        "        return header == str(make(payload.decode(), secret, _timestamp(header)))\n",
         "test_{module}.py::test_signatures_are_compared_in_constant_time",
         EVERYWHERE,
     ),
@@ -67,15 +68,15 @@ PROVIDERS = [
         VERIFICATION,
         "app/providers/stripe.py",
         "    payload = await request.body()\n",
-        "    payload = json.dumps(json.loads(await request.body())).encode()\n",
+        "    import json\n    payload = json.dumps(json.loads(await request.body())).encode()\n",
         "test_{module}.py::test_the_raw_bytes_are_what_counts",
     ),
     Mutant(
         "reserialised JSON is stored",
         COMMITTED,
         "app/providers/stripe.py",
-        'Event("stripe", id, type, payload, data)',
-        'Event("stripe", id, type, json.dumps(data).encode(), data)',
+        '    return Event("stripe", id, type, payload, data)\n',
+        '    import json\n    return Event("stripe", id, type, json.dumps(data).encode(), data)\n',
         "test_{module}.py::test_the_raw_bytes_are_what_counts",
     ),
     Mutant(
@@ -170,7 +171,7 @@ PROVIDERS = [
         VERIFICATION,
         "app/providers/custom.py",
         "    payload = await request.body()\n",
-        "    payload = json.dumps(json.loads(await request.body())).encode()\n",
+        "    import json\n    payload = json.dumps(json.loads(await request.body())).encode()\n",
         "test_{module}.py::test_the_raw_bytes_are_what_counts",
         CUSTOM,
     ),
@@ -178,8 +179,9 @@ PROVIDERS = [
         "reserialised JSON is stored",
         COMMITTED,
         "app/providers/custom.py",
-        'name(type, "type"), payload, data)',
-        'name(type, "type"), json.dumps(data).encode(), data)',
+        '    return Event("custom", name(id, "id"), type, payload, data)\n',
+        "    import json\n"
+        '    return Event("custom", name(id, "id"), type, json.dumps(data).encode(), data)\n',
         "test_{module}.py::test_the_raw_bytes_are_what_counts",
         CUSTOM,
     ),
@@ -272,7 +274,7 @@ SERVICE = [
         "a duplicate is an error",
         ONCE,
         "app/inbox.py",
-        '" ON CONFLICT DO NOTHING RETURNING',
+        '" ON CONFLICT (event_id, provider) DO NOTHING RETURNING',
         '" RETURNING',
         "test_inbox.py::test_an_event_is_added_once",
         EVERYWHERE,
@@ -318,8 +320,8 @@ SERVICE = [
         "a commit need not reach the disk",
         COMMITTED,
         "app/database.py",
-        '"PRAGMA synchronous = FULL"',
-        '"PRAGMA synchronous = NORMAL"',
+        '"synchronous = FULL"',
+        '"synchronous = NORMAL"',
         "test_inbox.py::test_a_commit_is_on_disk",
         EVERYWHERE,
     ),
@@ -335,8 +337,8 @@ SERVICE = [
         "one bad row fails all that are committed with it",
         COMMITTED,
         "app/commits.py",
-        "            if len(calls) > 1 and not isinstance(error, OperationalError):\n",
-        "            if False:\n",
+        "            if len(batch) == 1 or isinstance(error, OperationalError):\n",
+        "            if True:\n",
         "test_inbox.py::test_what_cannot_be_stored_fails_alone",
     ),
     Mutant(
@@ -351,13 +353,16 @@ SERVICE = [
         "done before it is handled",
         CRASH,
         "app/processing.py",
-        "        async with asyncio.timeout(settings.handler_timeout_seconds):\n"
-        "            await handlers.load()[claim.provider](event)\n"
-        "        handled()\n"
+        "            async with asyncio.timeout(settings.handler_timeout_seconds):\n"
+        "                await handlers.load()[claim.provider](event)\n"
+        "        finally:\n"
+        "            handled()\n"
         '        if not committed and not await inbox.finish(claim.key, "done"):\n'
         "            raise LeaseLost\n",
-        '        await inbox.finish(claim.key, "done")\n'
-        "        await handlers.load()[claim.provider](event)\n",
+        '            await inbox.finish(claim.key, "done")\n'
+        "            await handlers.load()[claim.provider](event)\n"
+        "        finally:\n"
+        "            handled()\n",
         "test_processing.py::test_a_failed_attempt_is_retried_later_and_keeps_its_error",
         EVERYWHERE,
     ),
@@ -414,24 +419,24 @@ SERVICE = [
         "who has lost its lease is not told from who ended in time",
         LEASES,
         "app/inbox.py",
-        "    if len(ends) > 1 and finished < len(ends):\n",
-        "    if False:\n",
+        "    return [key in done for key in keys]\n",
+        "    return [True for key in keys]\n",
         "test_inbox.py::test_of_attempts_that_end_together_only_the_late_one_is_told",
     ),
     Mutant(
         "an old attempt can commit its transaction",
         EXACTLY_ONCE,
         "app/inbox.py",
-        'inbox.c.attempts == sa.bindparam("made")',
-        'inbox.c.attempts >= sa.bindparam("made")',
+        "inbox.c.attempts == key.attempts",
+        "inbox.c.attempts >= key.attempts",
         "test_inbox.py::test_an_attempt_whose_lease_is_lost_commits_nothing",
     ),
     Mutant(
         "an old attempt can end a later one",
         LEASES,
         "app/inbox.py",
-        'inbox.c.attempts == sa.bindparam("made")',
-        'sa.bindparam("made", None, sa.Integer) > 0',
+        "inbox.c.attempts == key.attempts, ",
+        "",
         "test_inbox.py::test_an_attempt_whose_lease_is_lost_cannot_finish_the_event",
         EVERYWHERE,
     ),
@@ -439,8 +444,8 @@ SERVICE = [
         "an event has any number of transactions",
         EXACTLY_ONCE,
         "app/inbox.py",
-        'inbox.c.attempts == sa.bindparam("made"), is_pending\n',
-        'inbox.c.attempts == sa.bindparam("made")\n',
+        "inbox.c.attempts == key.attempts, is_pending)",
+        "inbox.c.attempts == key.attempts)",
         "test_inbox.py::test_an_event_is_done_once",
     ),
     Mutant(
@@ -463,10 +468,11 @@ SERVICE = [
         "attempts are counted when they end",
         RETRIES,
         "app/inbox.py",
-        "_end = _end.values(\n",
+        "    return sa.update(inbox).where(*latest).values(state=state, **times, **what)\n",
+        '    what["attempts"] = inbox.c.attempts + 1\n'
+        "    return sa.update(inbox).where(*latest).values(state=state, **times, **what)\n\n\n"
         "_take_due = _take_due.values(attempts=inbox.c.attempts)\n"
-        "_take_named = _take_named.values(attempts=inbox.c.attempts)\n"
-        "_end = _end.values(\n    attempts=inbox.c.attempts + 1,\n",
+        "_take_named = _take_named.values(attempts=inbox.c.attempts)\n",
         "test_processing.py::test_an_event_that_kills_its_worker_does_not_loop_for_ever",
         EVERYWHERE,
     ),
@@ -500,8 +506,8 @@ SERVICE = [
         "retried at once",
         RETRIES,
         "app/processing.py",
-        "    delay = None if dead else backoff(claim.attempts)\n",
-        "    delay = None if dead else 0.0\n",
+        "    delay = backoff(claim.attempts)\n",
+        "    delay = 0.0\n",
         "test_processing.py::test_a_failed_attempt_is_retried_later_and_keeps_its_error",
         EVERYWHERE,
     ),
@@ -542,8 +548,8 @@ SERVICE = [
         "a dead event keeps no error",
         RETRIES,
         "app/processing.py",
-        "delay=delay, error=text)",
-        "delay=delay)",
+        '"dead" if dead else "pending", delay, text)',
+        '"dead" if dead else "pending", delay)',
         "test_processing.py::test_after_the_last_attempt_it_is_dead_logged_and_kept",
     ),
     Mutant(
@@ -558,8 +564,8 @@ SERVICE = [
         "an attempt ended by a shutdown counts",
         DRAINS,
         "app/processing.py",
-        "delay=0, refund=1)",
-        "delay=0)",
+        'finish(claim.key, "pending", refund=refund)',
+        'finish(claim.key, "pending")',
         "test_processing.py::test_an_attempt_ended_by_a_shutdown_does_not_count",
         EVERYWHERE,
     ),
@@ -584,8 +590,8 @@ SERVICE = [
         "nothing sweeps",
         CRASH,
         "app/relay.py",
-        "asyncio.wait_for(inbox.arrived.wait(), settings.sweep_seconds)",
-        "asyncio.wait_for(inbox.arrived.wait(), None)",
+        "asyncio.timeout(settings.sweep_seconds)",
+        "asyncio.timeout(None)",
         "test_relay.py::test_a_new_event_wakes_it_and_the_clock_does_otherwise",
         EVERYWHERE,
     ),
@@ -602,10 +608,14 @@ SERVICE = [
         "marked done in a transaction of its own",
         EXACTLY_ONCE,
         "app/inbox.py",
-        '            if (await connection.execute(_end, _end_of(key, "done"))).rowcount != 1:\n'
+        '            if (await connection.execute(_end(key, "done", 0, None, 0))).rowcount != 1:\n'
         "                raise LeaseLost\n"
-        "            yield connection\n",
         "            yield connection\n"
+        "            # After an error that the handler ignored, PostgreSQL would roll back at the"
+        " commit.\n"
+        "            await connection.execute(sa.select(1))\n",
+        "            yield connection\n"
+        "            await connection.execute(sa.select(1))\n"
         '        if not await self.finish(key, "done"):\n'
         "            raise LeaseLost\n",
         "test_processing.py::test_a_lost_lease_rolls_the_effect_back",
@@ -615,9 +625,9 @@ SERVICE = [
         "a transaction needs no lease",
         EXACTLY_ONCE,
         "app/inbox.py",
-        '            if (await connection.execute(_end, _end_of(key, "done"))).rowcount != 1:\n'
+        '            if (await connection.execute(_end(key, "done", 0, None, 0))).rowcount != 1:\n'
         "                raise LeaseLost\n",
-        '            await connection.execute(_end, _end_of(key, "done"))\n',
+        '            await connection.execute(_end(key, "done", 0, None, 0))\n',
         "test_processing.py::test_a_lost_lease_rolls_the_effect_back",
         EVERYWHERE,
     ),
@@ -740,7 +750,7 @@ QUEUES = [
         "any number of events at a time",
         DRAINS,
         "app/queue.py",
-        "    room = settings.concurrency - len(_running)\n",
+        "    room = settings.concurrency - len(_handling)\n",
         "    room = 10_000\n",
         "test_service.py::test_a_flood_is_handled_a_few_at_a_time",
     ),
@@ -800,7 +810,7 @@ QUEUES = [
         "a shutdown waits for nothing",
         DRAINS,
         "app/queue.py",
-        "job_completion_wait = int(settings.drain_seconds)",
+        "job_completion_wait = math.ceil(settings.drain_seconds)",
         "job_completion_wait = 0",
         "test_service.py::test_a_shutdown_waits_for_what_is_being_handled",
         ARQ,
@@ -809,7 +819,7 @@ QUEUES = [
         "a shutdown waits for ever",
         DRAINS,
         "app/queue.py",
-        "job_completion_wait = int(settings.drain_seconds)",
+        "job_completion_wait = math.ceil(settings.drain_seconds)",
         "job_completion_wait = 16",
         "test_service.py::test_a_shutdown_does_not_wait_for_ever",
         ARQ,
@@ -827,8 +837,8 @@ QUEUES = [
         "taken for the queue, and never put there",
         BROKER,
         "app/queue.py",
-        "            for key in keys:\n",
-        "            for key in keys[:0]:\n",
+        "        for key in keys:\n",
+        "        for key in keys[:0]:\n",
         "test_service.py::test_every_sample_is_handled",
         ARQ,
     ),
@@ -836,7 +846,7 @@ QUEUES = [
         "what could not be put into the queue waits as if it had been",
         BROKER,
         "app/inbox.py",
-        '*(self.finish(key, "pending", delay=0) for key in keys)',
+        '*(self.finish(key, "pending") for key in keys)',
         "",
         "test_inbox.py::test_what_cannot_be_put_into_the_queue_is_due_at_once",
         EVERYWHERE,

@@ -80,6 +80,8 @@ def test_with_a_defect_they_fail(
     assert done.returncode == pytest.ExitCode.TESTS_FAILED, (
         f"{mutant.promise}: nothing notices that {mutant.name}\n{done.stdout}"
     )
+    # Nor one whose defect cannot even run, for it uses what the module has no longer.
+    assert "NameError" not in done.stdout, done.stdout
     killers = re.findall(r"^(?:FAILED|ERROR) \S*?::(\w+)", done.stdout, re.MULTILINE)
     record_property("killed by", killers[0])
 
