@@ -9,6 +9,7 @@ from project import CHOICES, Variant
 
 STRIPE = (Variant("stripe", "background"),)
 CUSTOM = (Variant("custom", "background"),)
+UNSIGNED = (Variant("unsigned", "background"),)
 CELERY = (Variant("stripe", "celery"),)
 ARQ = (Variant("stripe", "arq"),)
 EVERYWHERE = tuple(Variant("stripe", processing) for processing in CHOICES["processing"])
@@ -19,7 +20,8 @@ class Mutant:
     """A defect: in `file`, the one occurrence of `old` becomes `new`.
 
     `test`, a path below the project's `tests` and a name, is what has to notice, besides others
-    perhaps. It is run alone, in each of `variants`, for a mutant should cost no more than it must.
+    perhaps. It is run alone, in each of `variants` and on one `database`, for a mutant should cost
+    no more than it must.
     """
 
     name: str
@@ -29,6 +31,7 @@ class Mutant:
     new: str
     test: str
     variants: tuple[Variant, ...] = STRIPE
+    database: str = "sqlite"
 
 
 VERIFICATION = "verified first"
@@ -42,6 +45,7 @@ EXACTLY_ONCE = "exactly once for your own database"
 BROKER = "survives its broker"
 DRAINS = "drains, and holds its concurrency to a limit"
 HTTP = "the answers, exactly"
+SAMPLES = "the samples, as their provider sends them"
 
 PROVIDERS = [
     Mutant(
@@ -113,6 +117,31 @@ PROVIDERS = [
         "    if -age > TOLERANCE:\n",
         "test_{module}.py::test_a_signature_is_good_for_five_minutes_before_and_after",
         EVERYWHERE,
+    ),
+    Mutant(
+        "a time of many digits is a server error",
+        CLOSED,
+        "app/providers/stripe.py",
+        "    age = int(time.time()) - _timestamp(header)\n",
+        "    age = time.time() - _timestamp(header)\n",
+        "test_{module}.py::test_a_signature_is_good_for_five_minutes_before_and_after",
+    ),
+    Mutant(
+        "a sample is signed as something else",
+        SAMPLES,
+        "samples/stripe.py",
+        '    return payload, {HEADER: sign(payload, next(iter(secrets), ""))}\n',
+        '    return payload + b"\\n", {HEADER: sign(payload, next(iter(secrets), ""))}\n',
+        "test_cli.py::test_send_signs_and_posts_a_sample_as_often_as_wanted",
+        EVERYWHERE,
+    ),
+    Mutant(
+        "the example in the documentation is not signed",
+        SAMPLES,
+        "samples/docs.py",
+        '"example": headers[key]} | shown for key in headers]',
+        '"example": key} | shown for key in headers]',
+        "test_http.py::test_the_documented_example_can_be_tried_out",
     ),
     Mutant(
         "only the first secret counts",
@@ -258,6 +287,42 @@ PROVIDERS = [
         "test_{module}.py::test_a_timestamp_that_is_none_is_refused",
         CUSTOM,
     ),
+    Mutant(
+        "of events without an id, a body of another type is a duplicate",
+        COMMITTED,
+        "app/providers/custom.py",
+        "hashlib.sha256(head + payload)",
+        "hashlib.sha256(payload)",
+        "test_{module}.py::test_without_an_id_equal_bodies_of_two_types_are_two_events",
+        CUSTOM,
+    ),
+    Mutant(
+        "a sample has no time although one is signed",
+        SAMPLES,
+        "samples/custom.py",
+        "    if settings.custom_webhook_timestamp_header:\n",
+        "    if False:\n",
+        "test_{module}.py::test_a_delivery_has_a_timestamp_where_one_is_agreed_on",
+        CUSTOM,
+    ),
+    Mutant(
+        "a body that does not fit is a server error",
+        CLOSED,
+        "app/providers/unsigned.py",
+        "    except ValidationError as error:\n",
+        "    except ZeroDivisionError as error:\n",
+        "test_{module}.py::test_what_does_not_fit_is_refused_with_the_reason",
+        UNSIGNED,
+    ),
+    Mutant(
+        "what does not fit is refused, and nobody is told",
+        HTTP,
+        "app/main.py",
+        "[*webhooks.REFUSALS, 413, 422]",
+        "[*webhooks.REFUSALS, 413]",
+        "test_{module}.py::test_a_refusal_is_logged_and_counted_without_what_was_sent",
+        UNSIGNED,
+    ),
 ]
 
 SERVICE = [
@@ -278,6 +343,31 @@ SERVICE = [
         '" RETURNING',
         "test_inbox.py::test_an_event_is_added_once",
         EVERYWHERE,
+    ),
+    Mutant(
+        "of equal events that come at once, the last is the new one",
+        ONCE,
+        "app/inbox.py",
+        "for event in reversed(events)}",
+        "for event in events}",
+        "test_inbox.py::test_of_equal_events_at_once_the_first_is_new",
+    ),
+    Mutant(
+        "whatever conflicts passes for a duplicate",
+        COMMITTED,
+        "app/inbox.py",
+        '" ON CONFLICT (event_id, provider) DO NOTHING RETURNING',
+        '" ON CONFLICT DO NOTHING RETURNING',
+        "test_inbox.py::test_what_conflicts_with_another_event_is_no_duplicate",
+        EVERYWHERE,
+    ),
+    Mutant(
+        "the database may be in memory",
+        COMMITTED,
+        "app/database.py",
+        'if is_sqlite and ":memory:" in (url.database or ":memory:"):\n',
+        "if False:\n",
+        "test_config.py::test_a_database_that_would_not_last_is_refused",
     ),
     Mutant(
         "check, then insert",
@@ -408,6 +498,22 @@ SERVICE = [
         "test_inbox.py::test_a_claim_is_a_lease_that_runs_out",
     ),
     Mutant(
+        "an attempt that ends is overtaken in the same commit",
+        LEASES,
+        "app/inbox.py",
+        "_ORDER = (_add, _complete, _finish, _claim, _claim_due, _hand_over)",
+        "_ORDER = (_add, _claim, _claim_due, _hand_over, _complete, _finish)",
+        "test_inbox.py::test_an_attempt_that_ends_is_not_overtaken_in_the_same_commit",
+    ),
+    Mutant(
+        "an attempt that fails too late ends a later one",
+        LEASES,
+        "app/processing.py",
+        '"dead" if dead else "pending", delay, text):\n        raise LeaseLost\n',
+        '"dead" if dead else "pending", delay, text):\n        pass\n',
+        "test_processing.py::test_a_late_failure_does_not_end_a_later_attempt",
+    ),
+    Mutant(
         "a message is good for any number of attempts",
         LEASES,
         "app/inbox.py",
@@ -449,6 +555,23 @@ SERVICE = [
         "test_inbox.py::test_an_event_is_done_once",
     ),
     Mutant(
+        "an old attempt can call a later one done",
+        LEASES,
+        "app/inbox.py",
+        "inbox.c.id.in_(_latest.with_for_update())",
+        'sa.or_(inbox.c.id.in_(_latest), inbox.c.id.in_(sa.bindparam("ids", expanding=True)))',
+        "test_inbox.py::test_an_attempt_whose_lease_is_lost_cannot_finish_the_event",
+    ),
+    Mutant(
+        "a transaction inside a transaction waits for itself",
+        EXACTLY_ONCE,
+        "app/processing.py",
+        "        if begun:\n",
+        "        if committed:\n",
+        "test_processing.py::test_a_transaction_inside_a_transaction_is_told_at_once",
+        EVERYWHERE,
+    ),
+    Mutant(
         "a handler may hang for longer than it is allowed to",
         LEASES,
         "app/processing.py",
@@ -483,6 +606,15 @@ SERVICE = [
         "        if claim.attempts > claim.attempt_limit:\n",
         "        if False:\n",
         "test_processing.py::test_an_event_that_kills_its_worker_does_not_loop_for_ever",
+        EVERYWHERE,
+    ),
+    Mutant(
+        "a handler that cancels itself is attempted for ever",
+        RETRIES,
+        "app/processing.py",
+        "            refund = int(claim.attempts < 2 * settings.max_attempts)\n",
+        "            refund = 1\n",
+        "test_processing.py::test_an_attempt_that_cancels_itself_does_not_loop_for_ever",
         EVERYWHERE,
     ),
     Mutant(
@@ -596,6 +728,14 @@ SERVICE = [
         EVERYWHERE,
     ),
     Mutant(
+        "a relay whose database is away does not hear that it is to stop",
+        DRAINS,
+        "app/relay.py",
+        "await asyncio.wait_for(stopping.wait(), settings.sweep_seconds)",
+        "await asyncio.sleep(settings.sweep_seconds)",
+        "test_relay.py::test_it_stops_at_once_even_while_its_database_is_away",
+    ),
+    Mutant(
         "the first error ends the relay",
         CRASH,
         "app/relay.py",
@@ -652,10 +792,18 @@ SERVICE = [
         "an empty secret is accepted",
         CLOSED,
         "app/config.py",
-        'map(str.strip, value.split(",")) if part)',
-        'map(str.strip, value.split(",")))',
-        "test_service.py::test_production_does_not_start_without_a_real_secret",
+        "(whsec_)?([x*.]*|",
+        "(whsec_)?([x*.]+|",
+        "test_config.py::test_a_secret_that_is_none_stops_production",
         EVERYWHERE,
+    ),
+    Mutant(
+        "a secret that is no text is accepted",
+        CLOSED,
+        "app/config.py",
+        "    if not all(map(str.isprintable, secrets)):\n",
+        "    if False:\n",
+        "test_config.py::test_a_secret_that_is_none_stops_production",
     ),
     Mutant(
         "a placeholder is accepted",
@@ -706,7 +854,23 @@ SERVICE = [
         "app/main.py",
         "    max_body_size=settings.max_body_bytes,\n",
         "",
-        "test_http.py::test_a_body_declared_too_large_is_refused",
+        "test_http.py::test_a_body_declared_too_large_is_refused_and_told",
+    ),
+    Mutant(
+        "what is too large is refused, and nobody is told",
+        HTTP,
+        "app/main.py",
+        "[*webhooks.REFUSALS, 413, 422]",
+        "[*webhooks.REFUSALS, 422]",
+        "test_http.py::test_a_body_declared_too_large_is_refused_and_told",
+    ),
+    Mutant(
+        "half a pair of surrogates is not JSON",
+        HTTP,
+        "app/events.py",
+        "        return _decoder.decode(payload.decode())\n",
+        "        raise ValueError\n",
+        "test_{module}.py::test_half_a_character_is_kept_as_it_was_sent",
     ),
     Mutant(
         "a trailing slash redirects",
@@ -862,5 +1026,55 @@ QUEUES = [
     ),
 ]
 
-MUTANTS = [*PROVIDERS, *SERVICE, *QUEUES]
-PROMISES = {each.promise for each in MUTANTS} - {HTTP}
+ON_POSTGRESQL = [
+    Mutant(
+        "an event whose row id is taken passes for a duplicate",
+        COMMITTED,
+        "app/inbox.py",
+        '" ON CONFLICT (event_id, provider) DO NOTHING RETURNING',
+        '" ON CONFLICT DO NOTHING RETURNING',
+        "test_inbox.py::test_an_event_whose_row_id_is_taken_is_no_duplicate",
+        database="postgresql",
+    ),
+    Mutant(
+        "a connection that the server has closed costs what was to be committed",
+        COMMITTED,
+        "app/commits.py",
+        "            if again and isinstance(",
+        "            if not again and isinstance(",
+        "test_inbox.py::test_a_connection_that_was_closed_while_idle_costs_no_event",
+        database="postgresql",
+    ),
+    Mutant(
+        "a row that somebody has locked keeps all others from being committed",
+        COMMITTED,
+        "app/database.py",
+        '    connection.execute(f"SET lock_timeout = {int(settings.ack_deadline_seconds * 500)}")',
+        '    connection.execute("SET lock_timeout = 0")',
+        "test_inbox.py::"
+        "test_a_row_that_somebody_has_locked_keeps_no_new_event_waiting_for_too_long",
+        database="postgresql",
+    ),
+    Mutant(
+        "done although its transaction was rolled back",
+        EXACTLY_ONCE,
+        "app/inbox.py",
+        "            await connection.execute(sa.select(1))\n",
+        "",
+        "test_processing.py::"
+        "test_an_sql_error_that_a_handler_ignores_parts_no_effect_from_its_event",
+        database="postgresql",
+    ),
+    Mutant(
+        "a look for what is due reads the whole index",
+        DRAINS,
+        "app/database.py",
+        "statement_timestamp()",
+        "clock_timestamp()",
+        "test_inbox.py::test_the_look_for_due_events_goes_past_those_that_are_not",
+        database="postgresql",
+    ),
+]
+
+MUTANTS = [*PROVIDERS, *SERVICE, *QUEUES, *ON_POSTGRESQL]
+PROMISES = {each.promise for each in MUTANTS} - {HTTP, SAMPLES}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Baked, Install
+from live import DATABASES
 from mutants import EVERYWHERE, MUTANTS, PROMISES, Mutant
 from project import Variant, clean_environment
 
@@ -33,21 +34,26 @@ def copy(install: Install, tmp_path: Path) -> Copy:
 
 
 def run_tests(
-    install: Install, folder: Path, variant: Variant, *tests: str
+    install: Install, folder: Path, variant: Variant, database: str, *tests: str
 ) -> subprocess.CompletedProcess[str]:
     python = install(variant).path / ENVIRONMENT / "bin" / "python"
     options = "-m pytest -x -q --no-cov --tb=short -p no:cacheprovider"
-    return subprocess.run(
-        [python, *options.split(), *(f"tests/{t.format(module=variant.module)}" for t in tests)],
-        cwd=folder,
-        env=clean_environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        errors="replace",
-        timeout=PATIENCE,
-        check=False,
-    )
+    with DATABASES[database](folder.parent) as made:
+        return subprocess.run(
+            [
+                python,
+                *options.split(),
+                *(f"tests/{t.format(module=variant.module)}" for t in tests),
+            ],
+            cwd=folder,
+            env=clean_environment(TEST_DATABASE_URL=made.url),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+            timeout=PATIENCE,
+            check=False,
+        )
 
 
 def mutated(text: str, mutant: Mutant) -> str:
@@ -56,11 +62,17 @@ def mutated(text: str, mutant: Mutant) -> str:
     return text.replace(mutant.old, mutant.new)
 
 
-@pytest.mark.parametrize("variant", sorted({variant for variant, _ in RUNS}, key=str), ids=str)
-def test_without_a_defect_they_pass(install: Install, copy: Copy, variant: Variant) -> None:
+@pytest.mark.parametrize(
+    ("variant", "database"),
+    sorted({(variant, mutant.database) for variant, mutant in RUNS}, key=str),
+    ids=str,
+)
+def test_without_a_defect_they_pass(
+    install: Install, copy: Copy, variant: Variant, database: str
+) -> None:
     """Or it would mean nothing that they fail with one."""
-    tests = {mutant.test for each, mutant in RUNS if each == variant}
-    done = run_tests(install, copy(variant), variant, *sorted(tests))
+    tests = {mutant.test for each, mutant in RUNS if (each, mutant.database) == (variant, database)}
+    done = run_tests(install, copy(variant), variant, database, *sorted(tests))
     assert done.returncode == pytest.ExitCode.OK, done.stdout
 
 
@@ -75,7 +87,7 @@ def test_with_a_defect_they_fail(
     folder = copy(variant)
     file = folder / mutant.file
     file.write_text(mutated(file.read_text("utf-8"), mutant), "utf-8")
-    done = run_tests(install, folder, variant, mutant.test)
+    done = run_tests(install, folder, variant, mutant.database, mutant.test)
     # Not any exit status: a project that cannot even be imported proves nothing about its tests.
     assert done.returncode == pytest.ExitCode.TESTS_FAILED, (
         f"{mutant.promise}: nothing notices that {mutant.name}\n{done.stdout}"
