@@ -82,6 +82,7 @@ PROVIDER = [
     "app/handlers/{module}.py",
     "app/providers/{module}.py",
     "samples/{module}.py",
+    "tests/effects.py",
     "tests/test_{module}.py",
 ]
 
