@@ -173,6 +173,7 @@ def test_a_shutdown_does_not_wait_for_ever(store: Store, monkeypatch: pytest.Mon
         assert time.monotonic() - begun < 15
     row = store.row(sent.id)
     assert (row.state, store.effects()) == ("pending", 0)
+    assert row.due_at <= time.time()  # it was given back, and need not wait for its lease
 
 
 def test_processes_may_start_at_once_on_an_empty_database(store: Store) -> None:
