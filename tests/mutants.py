@@ -900,6 +900,32 @@ SERVICE = [
 
 QUEUES = [
     Mutant(
+        "a handler that ignores its cancellation keeps the process",
+        DRAINS,
+        "app/main.py",
+        "    end_within(settings.drain_seconds + ENDING_SECONDS)\n",
+        "",
+        "test_queue.py::test_a_handler_that_ignores_its_cancellation_does_not_keep_the_process",
+    ),
+    Mutant(
+        "a handler that ignores its cancellation keeps the worker",
+        DRAINS,
+        "app/queue.py",
+        "    end_within(settings.drain_seconds + ENDING_SECONDS)\n",
+        "",
+        "test_queue.py::test_a_handler_that_ignores_its_cancellation_does_not_keep_the_worker",
+        CELERY,
+    ),
+    Mutant(
+        "a worker outlives its event loop, and handles nothing more",
+        CRASH,
+        "app/queue.py",
+        "        os._exit(1)",
+        "        pass",
+        "test_queue.py::test_a_worker_whose_event_loop_has_ended_ends_too",
+        CELERY,
+    ),
+    Mutant(
         "the sender waits for the broker",
         BROKER,
         "app/webhooks.py",
