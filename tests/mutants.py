@@ -905,7 +905,7 @@ QUEUES = [
         "app/main.py",
         "    end_within(settings.drain_seconds + ENDING_SECONDS)\n",
         "",
-        "test_queue.py::test_a_handler_that_ignores_its_cancellation_does_not_keep_the_process",
+        "test_service.py::test_a_handler_that_ignores_its_cancellation_does_not_keep_the_process",
     ),
     Mutant(
         "a handler that ignores its cancellation keeps the worker",
@@ -913,8 +913,17 @@ QUEUES = [
         "app/queue.py",
         "    end_within(settings.drain_seconds + ENDING_SECONDS)\n",
         "",
-        "test_queue.py::test_a_handler_that_ignores_its_cancellation_does_not_keep_the_worker",
+        "test_service.py::test_a_handler_that_ignores_its_cancellation_does_not_keep_the_process",
         CELERY,
+    ),
+    Mutant(
+        "a handler that ignores its cancellation keeps the worker",
+        DRAINS,
+        "app/queue.py",
+        "        main.add_done_callback(lambda _: end_within(ENDING_SECONDS))\n",
+        "        pass\n",
+        "test_service.py::test_a_handler_that_ignores_its_cancellation_does_not_keep_the_process",
+        ARQ,
     ),
     Mutant(
         "a worker outlives its event loop, and handles nothing more",

@@ -19,7 +19,7 @@ if url.get_backend_name() not in ("sqlite", "postgresql"):
     raise SystemExit(f"DATABASE_URL names {url.get_backend_name()}: use sqlite or postgresql")
 
 is_sqlite = url.get_backend_name() == "sqlite"
-if is_sqlite and ":memory:" in (url.database or ":memory:"):
+if is_sqlite and (":memory:" in (url.database or ":memory:") or url.query.get("mode") == "memory"):
     raise SystemExit("DATABASE_URL names no file, so nothing would last: write sqlite:///inbox.db")
 metadata = sa.MetaData()
 insert = sqlite.insert if is_sqlite else postgresql.insert

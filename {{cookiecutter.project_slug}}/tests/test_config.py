@@ -84,7 +84,13 @@ def test_a_database_that_cannot_be_used_is_refused(
 
 
 @pytest.mark.parametrize(
-    "url", ["sqlite://", "sqlite:///:memory:", "sqlite:///file::memory:?uri=1"]
+    "url",
+    [
+        "sqlite://",
+        "sqlite:///:memory:",
+        "sqlite:///file::memory:?uri=1",
+        "sqlite:///file:x?mode=memory&uri=1",
+    ],
 )
 def test_a_database_that_would_not_last_is_refused(
     monkeypatch: pytest.MonkeyPatch, url: str

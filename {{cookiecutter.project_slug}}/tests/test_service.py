@@ -176,6 +176,23 @@ def test_a_shutdown_does_not_wait_for_ever(store: Store, monkeypatch: pytest.Mon
     assert row.due_at <= time.time()  # it was given back, and need not wait for its lease
 
 
+@needs_sigterm
+def test_a_handler_that_ignores_its_cancellation_does_not_keep_the_process(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"HANDLER_SECONDS": "inf", "DRAIN_SECONDS": "0.1"}.items():
+        monkeypatch.setenv(name, value)
+    sent = delivery()
+    with worker.running("tests.slow") as workers:
+        server = Server("tests.slow:app")
+        server.post(sent)
+        wait_for(lambda: store.row(sent.id).attempts == 1, "the attempt to begin")
+
+        assert end(server.process if workers is None else workers) == 1
+
+    assert store.row(sent.id).state == "pending"
+
+
 def test_processes_may_start_at_once_on_an_empty_database(store: Store) -> None:
     metadata.drop_all(store.engine)
     servers = [python("-c", STARTS, measured=False) for _ in range(3)]

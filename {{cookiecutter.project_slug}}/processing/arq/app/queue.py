@@ -66,13 +66,14 @@ async def attempt(ctx: dict[str, Any], id: int, attempts: int) -> None:
 
 
 async def begin(ctx: dict[str, Any]) -> None:
-    """Open the inbox of a worker."""
+    """Open the inbox of a worker, and bound the end of its process."""
     ctx["inbox"] = Inbox()
+    if main := asyncio.current_task():  # which ends before arq waits for what it has cancelled
+        main.add_done_callback(lambda _: end_within(ENDING_SECONDS))
 
 
 async def end(ctx: dict[str, Any]) -> None:
     """Close the inbox of a worker, if it came to be opened."""
-    end_within(ENDING_SECONDS)
     if "inbox" in ctx:
         await ctx["inbox"].close()
 

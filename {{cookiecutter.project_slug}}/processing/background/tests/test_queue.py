@@ -11,7 +11,7 @@ from app.config import settings
 from app.events import Event
 from app.inbox import Inbox
 from app.relay import relay
-from tests.support import NAME, Server, Store, delivery, event, needs_sigterm, wait_for
+from tests.support import NAME, Store, event
 
 pytestmark = pytest.mark.anyio
 
@@ -41,22 +41,6 @@ async def test_a_slot_whose_handler_failed_is_taken_again_at_once(
     inbox.arrived.set()
     await relaying
     await queue.drain()
-
-
-@needs_sigterm
-def test_a_handler_that_ignores_its_cancellation_does_not_keep_the_process(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, value in {"HANDLER_SECONDS": "inf", "DRAIN_SECONDS": "0.1"}.items():
-        monkeypatch.setenv(name, value)
-    server = Server("tests.slow:app")
-    sent = delivery()
-    server.post(sent)
-    wait_for(lambda: store.row(sent.id).attempts == 1, "the attempt to begin")
-
-    assert server.end() == 1
-
-    assert store.row(sent.id).state == "pending"
 
 
 async def test_a_failure_that_cannot_be_recorded_is_not_logged_in_full(

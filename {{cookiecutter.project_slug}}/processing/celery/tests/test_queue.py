@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 from app import queue
 from app.main import app
 from tests import worker
-from tests.support import PATIENCE, Store, delivery, end, needs_sigterm, python, wait_for
+from tests.support import PATIENCE, Store, delivery, python, wait_for
 
 
 @pytest.mark.skipif("TEST_BROKER_URL" in os.environ, reason="the broker is a real one")
@@ -22,22 +22,6 @@ def test_a_message_that_is_read_too_soon_does_not_end_the_worker(store: Store) -
         assert sent.post(client).status_code == 200
         store.wait(sent.id)
         assert process.poll() is None
-
-
-@needs_sigterm
-def test_a_handler_that_ignores_its_cancellation_does_not_keep_the_worker(
-    client: TestClient, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, value in {"HANDLER_SECONDS": "inf", "DRAIN_SECONDS": "0.1"}.items():
-        monkeypatch.setenv(name, value)
-    sent = delivery()
-    with worker.running("tests.slow") as process:
-        sent.post(client)
-        wait_for(lambda: store.row(sent.id).attempts == 1, "the attempt to begin")
-
-        assert end(process) == 1
-
-    assert store.row(sent.id).state == "pending"
 
 
 def test_a_worker_whose_event_loop_has_ended_ends_too(client: TestClient) -> None:
