@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -44,9 +45,11 @@ def listens(port: int) -> bool:
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-    return port
+    """Return a port that no client is given: one would take it while its server is away."""
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_000)  # systems' own begin at 32768
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 class Process:
