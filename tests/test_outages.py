@@ -191,7 +191,7 @@ def test_without_postgresql_the_service_refuses_in_time_and_recovers_by_itself(
         server.check()
 
 
-@pytest.mark.parametrize("setup", STORES[:2], ids=str)
+@pytest.mark.parametrize("setup", STORES, ids=str)
 def test_a_shutdown_ends_though_postgresql_hangs_and_loses_nothing(
     install: Install, tmp_path: Path, figures: Figures, setup: Setup
 ) -> None:
