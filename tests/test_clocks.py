@@ -10,6 +10,7 @@ import pytest
 from chaos import (
     LEASE,
     LONGEST_HANDOVER,
+    SETUPS,
     Service,
     Setup,
     deliver,
@@ -21,8 +22,8 @@ from conftest import Figures, Install
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
 
-SHARED = [Setup("background", "", "sqlite"), Setup("background", "", "postgresql")]
-SHARED += [Setup("celery", "folder", "sqlite"), Setup("celery", "redis", "postgresql")]
+# RabbitMQ keeps no time.
+SHARED = [setup for setup in SETUPS if setup.broker != "rabbitmq"]
 EVENTS = 22  # in the end there are fewer than may be handled: who is idle could take them
 TEN_MINUTES = 600  # seconds
 
