@@ -12,7 +12,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import psycopg
-from live import Database, Process, postgresql_database, rabbitmq_vhost, sqlite_database
+from live import Database, Process, free_port, postgresql_database, rabbitmq_vhost, sqlite_database
 from project import bake, clean_environment
 from services import POSTGRESQL, RABBITMQ, REDIS, Service
 
@@ -247,12 +247,6 @@ def workbenches(processings: list[str], cores: Cores) -> Iterator[dict[str, Work
         ) as folder,
     ):
         yield {each: Workbench(Path(folder), cores, each) for each in processings}
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-    return port
 
 
 def _require(service: Service) -> None:

@@ -2,12 +2,14 @@
 
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,12 +116,19 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.02)
 
 
+def free_port() -> int:
+    """Return a port that no client is given: another could take it before the server does."""
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_000)  # systems' own begin at 32768
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+
+
 class Server:
     """A service of its own: a real process behind a real socket."""
 
     def __init__(self, app: str = "app.main:app", measured: bool = False) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.address: tuple[str, int] = free.getsockname()
+        self.address = ("127.0.0.1", free_port())
         self.url = f"http://127.0.0.1:{self.address[1]}"
         port = str(self.address[1])
         self.process = python("-m", "uvicorn", app, "--port", port, measured=measured)

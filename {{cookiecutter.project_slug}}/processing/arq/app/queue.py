@@ -21,6 +21,7 @@ from app.shutdown import ENDING_SECONDS, end_within
 
 BATCH = 100  # jobs
 BROKER_SECONDS = 5  # for Redis to connect, and to answer
+AGE_SECONDS = 3600  # of a new job: a worker whose clock is slow by less than this takes it at once
 
 
 class BrokerSettings(Settings):
@@ -48,7 +49,7 @@ async def enqueue(inbox: Inbox) -> int:
             async with asyncio.timeout(BROKER_SECONDS):
                 _pool = _pool or await create_pool(redis)
                 # As a job of its own each time: what a killed worker leaves of one would block it.
-                await _pool.enqueue_job("attempt", *key)
+                await _pool.enqueue_job("attempt", *key, _defer_by=-AGE_SECONDS)
     return len(keys)
 
 
