@@ -21,7 +21,9 @@ from app.shutdown import ENDING_SECONDS, end_within
 
 BATCH = 100  # jobs
 BROKER_SECONDS = 5  # for Redis to connect, and to answer
-AGE_SECONDS = 3600  # of a new job: a worker whose clock is slow by less than this takes it at once
+# How old a new job is said to be, so that a worker whose clock is slow takes it at once. "delayed" in
+# the log of arq is this.
+AGE_SECONDS = 3600
 
 
 class BrokerSettings(Settings):
