@@ -21,8 +21,8 @@ from app.shutdown import ENDING_SECONDS, end_within
 
 BATCH = 100  # jobs
 BROKER_SECONDS = 5  # for Redis to connect, and to answer
-# How old a new job is said to be, so that a worker whose clock is slow takes it at once. "delayed" in
-# the log of arq is this.
+# How old a new job is said to be, so that a worker whose clock is slow takes it at once: in arq's
+# log that is its delay.
 AGE_SECONDS = 3600
 
 
