@@ -365,8 +365,8 @@ SERVICE = [
         "the database may be in memory",
         COMMITTED,
         "app/database.py",
-        'if is_sqlite and ":memory:" in (url.database or ":memory:"):\n',
-        "if False:\n",
+        '(":memory:" in (url.database or ":memory:") or url.query.get("mode") == "memory")',
+        "False",
         "test_config.py::test_a_database_that_would_not_last_is_refused",
     ),
     Mutant(
