@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--databases", nargs="+", choices=databases, default=databases)
     processings = ["background", "celery", "arq"]
     parser.add_argument("--processing", nargs="+", choices=processings, default=processings)
-    parser.add_argument("--full", action="store_true", help="all connections and sizes")
+    parser.add_argument("--full", action="store_true", help="all connections, sizes, tests")
     parser.add_argument("--json", type=Path, help="add the results to this file, for chart.py")
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # and with it all it started

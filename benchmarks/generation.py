@@ -1,5 +1,9 @@
-"""The time of one bake by the command, against Cookiecutter on a template with nothing in it."""
+"""The time of one bake by the command, against Cookiecutter on a template with nothing in it.
 
+With --full also that of all the template's tests: every variant, and what is done to break it.
+"""
+
+import resource
 import subprocess
 import sys
 import tempfile
@@ -29,7 +33,20 @@ def run(options: Options) -> Results:
             for subject, template in ((OURS, ROOT), (EMPTY, empty)):
                 seconds = _bake(template, folder / f"{number}")
                 results.add(Sample(subject, "", number, {"seconds": seconds}))
+    if options.full:
+        results.add(Sample("all the template's tests", "", 1, _test()))
     return results
+
+
+def _test() -> dict[str, float]:
+    """Run the README's command, and return what it took."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    begun = time.monotonic()
+    subprocess.run(["uv", "run", "pytest"], cwd=ROOT, env=clean_environment(), check=True)
+    seconds = time.monotonic() - begun
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"seconds": seconds, "CPU seconds": used}
 
 
 def _bake(template: Path, folder: Path) -> float:

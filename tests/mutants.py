@@ -374,7 +374,7 @@ SERVICE = [
         ONCE,
         "app/inbox.py",
         "        async with asyncio.timeout(settings.ack_deadline_seconds):\n"
-        "            new = await self._commits.submit(_add, event)\n",
+        "            new: bool = await self._commits.submit(_add, event)\n",
         "        seen = sa.select(inbox.c.id).where(inbox.c.event_id == event.id)\n"
         "        async with self.engine.connect() as connection:\n"
         "            if await connection.scalar(seen):\n"
@@ -1088,6 +1088,24 @@ ON_POSTGRESQL = [
         '    connection.execute("SET lock_timeout = 0")',
         "test_inbox.py::"
         "test_a_row_that_somebody_has_locked_keeps_no_new_event_waiting_for_too_long",
+        database="postgresql",
+    ),
+    Mutant(
+        "a plan for a few events reads all of many",
+        DRAINS,
+        "app/database.py",
+        '    connection.execute("SET enable_seqscan = off; SET enable_sort = off")\n',
+        "",
+        "test_inbox.py::test_no_update_reads_all_events_though_they_were_few_when_it_was_planned",
+        database="postgresql",
+    ),
+    Mutant(
+        "a plan for a handler's small table reads all of a large one",
+        DRAINS,
+        "app/database.py",
+        '{"prepare_threshold": None}',
+        "{}",
+        "test_inbox.py::test_a_handler_s_statements_are_planned_for_the_tables_as_they_are",
         database="postgresql",
     ),
     Mutant(

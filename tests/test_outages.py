@@ -77,17 +77,9 @@ def read_only(server: PostgreSQL) -> Iterator[None]:
 
 
 BROKER_WAYS = [stopped, frozen, replaced_by_silence]
-BROKERS = [
-    Setup("celery", "redis", "postgresql"),
-    Setup("celery", "rabbitmq", "postgresql"),
-    Setup("arq", "redis", "sqlite"),
-]
+BROKERS = [setup for setup in SETUPS if setup.broker in OWN_BROKERS]
 STORE_WAYS = [stopped, frozen, read_only]
-STORES = [
-    Setup("background", "", "postgresql"),
-    Setup("celery", "redis", "postgresql"),
-    Setup("arq", "redis", "postgresql"),
-]
+STORES = [setup for setup in SETUPS if setup.database == "postgresql"]
 
 
 def between(provider: Provider, begin: float, end: float) -> list[Answer]:

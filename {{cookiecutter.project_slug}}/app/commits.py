@@ -5,19 +5,17 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from app.database import create_schema
+from app.database import create_schema, is_sqlite
 
-P = TypeVar("P")
-R = TypeVar("R")
-Operation = Callable[[Connection, list[P]], Sequence[R]]
+Operation = Callable[[Connection, list[Any]], Sequence[Any]]
 """Carries out calls of one kind inside a transaction, and returns the result of each."""
 
-Calls = dict[asyncio.Future[Any], tuple[Operation[Any, Any], Any]]
+Calls = dict[asyncio.Future[Any], tuple[Operation, Any]]
 BATCH = 100  # calls: each may hold MAX_BODY_BYTES
 
 logger = logging.getLogger(__name__)
@@ -32,12 +30,15 @@ class GroupCommit:
 
     `lock` is held while a batch is written. On SQLite the handlers' transactions take it too: the
     writers of one process then take turns here, and not in SQLite, where waiting means polling.
-    In a batch the operations are carried out in their `order`.
+    In a batch the operations are carried out in their `order`; calls of the first are one
+    statement. After a small batch the next one waits for `pause` seconds, for others to join it.
     """
 
-    def __init__(self, engine: Engine, lock: asyncio.Lock, *order: Operation[Any, Any]) -> None:
+    def __init__(self, engine: Engine, lock: asyncio.Lock, pause: float, *order: Operation) -> None:
         self._engine = engine
+        self._auto = engine if is_sqlite else engine.execution_options(isolation_level="AUTOCOMMIT")
         self._lock = lock
+        self._pause = pause
         self._order = order
         self._thread = ThreadPoolExecutor(1, "commits")
         self._thread.submit(int)  # if there can be no thread, there is to be no service
@@ -45,12 +46,12 @@ class GroupCommit:
         self._flushing: asyncio.Task[None] | None = None
         self._schema_exists = False
 
-    def submit(self, operation: Operation[P, R], parameter: P) -> asyncio.Future[R]:
+    def submit(self, operation: Operation, parameter: object) -> asyncio.Future[Any]:
         """Return what will be the result of this call once it is committed, or `StoreUnavailable`.
 
         A caller that waits no longer cancels it: a call that is not being written yet never is.
         """
-        result: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        result: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         result.add_done_callback(lambda result: self._gathering.pop(result, None))
         self._gathering[result] = (operation, parameter)
         if self._flushing is None:
@@ -66,8 +67,10 @@ class GroupCommit:
 
     async def _flush(self) -> None:
         loop = asyncio.get_running_loop()
+        batch: Calls = {}
         while self._gathering:
-            await asyncio.sleep(0)  # those who have just heard of the last batch may have more
+            # Those who have just heard of the last batch may have more.
+            await asyncio.sleep(self._pause if len(batch) < 3 else 0)
             async with self._lock:
                 batch = dict(islice(self._gathering.items(), BATCH))
                 for result in batch:
@@ -83,7 +86,10 @@ class GroupCommit:
     def _commit(self, batch: Calls, again: bool = True) -> dict[asyncio.Future[Any], Any]:
         outcomes: dict[asyncio.Future[Any], Any] = {}
         try:
-            with self._engine.begin() as connection:
+            # To PostgreSQL, BEGIN and COMMIT are round trips, which one statement does not need.
+            alone = len(batch) == 1 or all(call[0] is self._order[0] for call in batch.values())
+            engine = self._auto if alone and self._schema_exists else self._engine
+            with engine.begin() as connection:
                 if not self._schema_exists:
                     create_schema(connection)
                 for each in self._order:

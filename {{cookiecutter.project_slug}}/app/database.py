@@ -46,12 +46,15 @@ def connect() -> tuple[sa.Engine, AsyncEngine]:
     engine = sa.create_engine(server, **options)
     sa.event.listen(engine, "connect", _configure_postgresql)
     options |= {"pool_size": settings.concurrency, "pool_pre_ping": True}
+    options["connect_args"] = args | {"prepare_threshold": None}  # see _configure_postgresql
     return engine, create_async_engine(server, **options)
 
 
 def _configure_postgresql(connection: Any, _: object) -> None:
     # A row that somebody has locked is not to keep all others from being committed.
     connection.execute(f"SET lock_timeout = {int(settings.ack_deadline_seconds * 500)}")  # ms
+    # Statements are prepared, and a plan made for a small table would read all of a large one.
+    connection.execute("SET enable_seqscan = off; SET enable_sort = off")
     connection.commit()
 
 
@@ -59,10 +62,8 @@ def _configure_sqlite(connection: DBAPIConnection, _: object) -> None:
     # A transaction that reads first and then writes fails at once if another wrote in between;
     # one that takes the write lock at its beginning waits for its turn.
     connection.isolation_level = "IMMEDIATE"
-    cursor = connection.cursor()
     for pragma in (f"busy_timeout={TIMEOUT_SECONDS}000", "journal_mode=WAL", "synchronous=FULL"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
+        connection.cursor().execute(f"PRAGMA {pragma}")
 
 
 def create_schema(connection: sa.Connection) -> None:

@@ -24,12 +24,12 @@ LEASE_SECONDS = settings.handler_timeout_seconds + settings.ack_deadline_seconds
 class Inbox:
     """The inbox as one process sees it. Its methods raise `StoreUnavailable`."""
 
-    def __init__(self) -> None:
+    def __init__(self, pause: float = 0) -> None:
         gc.freeze()  # what is imported stays: to go through it all takes 50 ms, time and again
         sys.setswitchinterval(0.0002)  # seconds; a thread that commits would wait 5 ms for its turn
         engine, self.engine = connect()
         self._lock = asyncio.Lock()
-        self._commits = GroupCommit(engine, self._lock, *_ORDER)
+        self._commits = GroupCommit(engine, self._lock, pause, *_ORDER)
         self.arrived = asyncio.Event()
         """Set when an event was added; the relay waits for it, and clears it."""
 
@@ -44,7 +44,7 @@ class Inbox:
         Raises `TimeoutError` after `ACK_DEADLINE_SECONDS`: it may yet be kept.
         """
         async with asyncio.timeout(settings.ack_deadline_seconds):
-            new = await self._commits.submit(_add, event)
+            new: bool = await self._commits.submit(_add, event)
         if new:
             self.arrived.set()
         return new

@@ -26,6 +26,26 @@ def make_due(store: Store) -> None:
     store.change("UPDATE inbox SET due_at = 0 WHERE due_at IS NOT NULL")
 
 
+def updates_of(inbox: Inbox) -> list[tuple[str, Any]]:
+    """Return a list that will have each update of the inbox and its parameters."""
+    updates: list[tuple[str, Any]] = []
+
+    def watch(connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        if "UPDATE" in statement:
+            updates.append((statement, parameters))
+
+    sa.event.listen(inbox._commits._engine, "before_cursor_execute", watch)
+    return updates
+
+
+def plan(store: Store, statement: str, parameters: Any) -> str:
+    """Return how the database would carry out a statement."""
+    explain = "EXPLAIN QUERY PLAN" if is_sqlite else "EXPLAIN"
+    with store.engine.begin() as connection:
+        lines = connection.exec_driver_sql(f"{explain} {statement}", parameters)
+        return "\n".join(str(line[-1]) for line in lines)
+
+
 async def test_an_event_is_added_once(inbox: Inbox, store: Store) -> None:
     assert await inbox.add(event("evt_1"))
     assert not await inbox.add(event("evt_1"))
@@ -178,24 +198,47 @@ async def test_the_look_for_due_events_goes_past_those_that_are_not(
     with store.engine.begin() as connection:
         connection.execute(table.insert(), [{"event_id": str(n)} | waiting for n in range(3000)])
     store.change("ANALYZE inbox")
-    looks: list[tuple[str, Any]] = []
+    updates = updates_of(inbox)
 
-    def watch(connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
-        looks.append((statement, parameters))
-
-    sa.event.listen(inbox._commits._engine, "before_cursor_execute", watch)
     await inbox.claim_due(1)
     async with inbox.handover(1):
         pass
 
-    explain = "EXPLAIN QUERY PLAN" if is_sqlite else "EXPLAIN"
     range_of_index = r"inbox_due (on inbox.*\n *Index Cond: )?\(due_at ?<"
-    updates = [look for look in looks if "UPDATE" in look[0]]
     assert len(updates) == 2
-    for statement, parameters in updates:
-        with store.engine.begin() as connection:
-            plan = connection.exec_driver_sql(f"{explain} {statement}", parameters).all()
-        assert re.search(range_of_index, "\n".join(str(line[-1]) for line in plan)), plan
+    for update in updates:
+        assert re.search(range_of_index, plan(store, *update))
+
+
+async def test_no_update_reads_all_events_though_they_were_few_when_it_was_planned(
+    inbox: Inbox, store: Store
+) -> None:
+    """PostgreSQL keeps the plan of a prepared statement until it has gathered statistics anew."""
+    await inbox.add(event("evt_1"))
+    await inbox.add(event("evt_2"))
+    store.change("ANALYZE inbox")
+    updates = updates_of(inbox)
+
+    [first] = await inbox.claim_due(1)
+    async with inbox.handover(1) as [key]:
+        second = await inbox.claim(key)
+    assert second
+    assert await inbox.finish(first.key, "done")
+    assert await inbox.finish(second.key, "pending")
+
+    assert len(updates) == 5
+    for update in updates:
+        assert not re.search(r"Seq Scan|SCAN", plan(store, *update))
+
+
+@on_postgresql("SQLite plans anew")
+async def test_a_handler_s_statements_are_planned_for_the_tables_as_they_are(inbox: Inbox) -> None:
+    for number in range(8):
+        await inbox.add(event(f"evt_{number}"))
+        [claim] = await inbox.claim_due(1)
+        async with inbox.transaction(claim.key) as connection:
+            query = sa.text("SELECT count(*) FROM pg_prepared_statements")
+            assert await connection.scalar(query) == 0
 
 
 async def test_two_inboxes_never_claim_the_same_event(inbox: Inbox) -> None:

@@ -111,7 +111,7 @@ def _worker() -> tuple[Inbox, asyncio.AbstractEventLoop]:
     """The one inbox and event loop of a worker process, begun at its first task."""
     loop = asyncio.new_event_loop()
     threading.Thread(target=_run, args=[loop], name="handlers", daemon=True).start()
-    return Inbox(), loop
+    return Inbox(pause=0.002), loop  # messages come one by one, and are to share commits
 
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:

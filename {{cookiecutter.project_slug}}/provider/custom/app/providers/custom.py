@@ -1,9 +1,9 @@
 """Webhooks signed with an HMAC (RFC 2104) over the raw body, in the way your sender does it."""
 
-import base64
 import hashlib
 import hmac
 import time
+from base64 import b64encode
 from typing import Annotated, Any, Literal
 
 from fastapi import Request
@@ -31,9 +31,7 @@ class CustomSettings(Settings):
 
 
 settings = load(CustomSettings)
-secrets = require(
-    "CUSTOM_WEBHOOK_SECRET", settings.custom_webhook_secret, "agree on one with the sender"
-)
+secrets = require("CUSTOM_WEBHOOK_SECRET", settings.custom_webhook_secret, "ask the sender for it")
 
 
 async def verify(request: Request) -> Event:
@@ -69,8 +67,7 @@ def sign(payload: bytes, secret: str, timestamp: str | None = None) -> str:
     """Return the signature of `payload`, preceded by `timestamp` and a dot where there is one."""
     signed = payload if timestamp is None else timestamp.encode() + b"." + payload
     mac = hmac.digest(secret.encode(), signed, settings.custom_webhook_algorithm)
-    hexadecimal = settings.custom_webhook_encoding == "hex"
-    text = mac.hex() if hexadecimal else base64.b64encode(mac).decode()
+    text = mac.hex() if settings.custom_webhook_encoding == "hex" else b64encode(mac).decode()
     return settings.custom_webhook_prefix + text
 
 
