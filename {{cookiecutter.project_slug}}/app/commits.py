@@ -31,7 +31,7 @@ class GroupCommit:
     `lock` is held while a batch is written. On SQLite the handlers' transactions take it too: the
     writers of one process then take turns here, and not in SQLite, where waiting means polling.
     In a batch the operations are carried out in their `order`; calls of the first are one
-    statement. After a small batch the next one waits for `pause` seconds, for others to join it.
+    statement. After a small batch, or none, one waits for `pause` seconds, for others to join it.
     """
 
     def __init__(self, engine: Engine, lock: asyncio.Lock, pause: float, *order: Operation) -> None:
@@ -101,7 +101,7 @@ class GroupCommit:
         except Exception as error:
             if again and isinstance(error, DBAPIError) and error.connection_invalidated:
                 # A restarted server has closed it. What was committed after all is not done twice:
-                # an event is there already, and a key is spent.
+                # an event is there already, and a key is spent (only a refund may be given twice).
                 return self._commit(batch, again=False)
             if len(batch) == 1 or isinstance(error, OperationalError):
                 logger.error("the database did not commit: %s", type(error).__name__)

@@ -54,7 +54,8 @@ def _configure_postgresql(connection: Any, _: object) -> None:
     # A row that somebody has locked is not to keep all others from being committed.
     connection.execute(f"SET lock_timeout = {int(settings.ack_deadline_seconds * 500)}")  # ms
     # Statements are prepared, and a plan made for a small table would read all of a large one.
-    connection.execute("SET enable_seqscan = off; SET enable_sort = off")
+    connection.execute("SET enable_seqscan = off; SET enable_sort = off; SET jit = off")
+    connection.execute("SET default_transaction_isolation = 'read committed'")  # of one statement
     connection.commit()
 
 

@@ -111,7 +111,8 @@ def _worker() -> tuple[Inbox, asyncio.AbstractEventLoop]:
     """The one inbox and event loop of a worker process, begun at its first task."""
     loop = asyncio.new_event_loop()
     threading.Thread(target=_run, args=[loop], name="handlers", daemon=True).start()
-    return Inbox(pause=0.002), loop  # messages come one by one, and are to share commits
+    # Messages come one by one: with a pause several share a commit, if there are several at a time.
+    return Inbox(pause=0.002 if settings.concurrency > 2 else 0), loop
 
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:
