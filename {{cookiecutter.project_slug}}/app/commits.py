@@ -93,10 +93,8 @@ class GroupCommit:
                 if not self._schema_exists:
                     create_schema(connection)
                 for each in self._order:
-                    calls = {result: call[1] for result, call in batch.items() if call[0] is each}
-                    if calls:
-                        results = each(connection, list(calls.values()))
-                        outcomes |= zip(calls, results, strict=True)
+                    if calls := {r: call[1] for r, call in batch.items() if call[0] is each}:
+                        outcomes |= zip(calls, each(connection, list(calls.values())), strict=True)
             self._schema_exists = True
         except Exception as error:
             if again and isinstance(error, DBAPIError) and error.connection_invalidated:

@@ -17,10 +17,8 @@ logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", le
 logger = logging.getLogger(__name__)
 
 
-def _split(value: object) -> object:
-    if isinstance(value, str):
-        return tuple(part for part in map(str.strip, value.split(",")) if part)
-    return value
+def _split(raw: object) -> object:
+    return tuple(filter(None, map(str.strip, raw.split(",")))) if isinstance(raw, str) else raw
 
 
 Secrets = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), Field(repr=False)]

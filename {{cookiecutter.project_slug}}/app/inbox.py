@@ -67,7 +67,7 @@ class Inbox:
         try:
             yield keys
         except BaseException:
-            await asyncio.gather(*(self.finish(key, "pending") for key in keys))
+            await asyncio.gather(*(self._commits.submit(_return, key) for key in keys))
             raise
 
     def finish(
@@ -84,8 +84,7 @@ class Inbox:
     @asynccontextmanager
     async def transaction(self, key: Key) -> AsyncIterator[AsyncConnection]:
         """Mark the event done in one transaction with what is done inside, or raise `LeaseLost`."""
-        turn = self._lock if is_sqlite else nullcontext()
-        async with turn, self.engine.begin() as connection:
+        async with self._lock if is_sqlite else nullcontext(), self.engine.begin() as connection:
             if (await connection.execute(_end(key, "done", 0, None, 0))).rowcount != 1:
                 raise LeaseLost
             yield connection
@@ -132,8 +131,9 @@ _age = now - inbox.c.received_at
 _shortest, _longest = settings.handover_seconds, settings.handover_seconds * 20
 _wait = sa.case((_age < _shortest, _shortest), (_age > _longest, _longest), else_=_age)
 _queue = sa.update(inbox).where(_is_due).values(due_at=now + _wait).returning(*_key)
-_done = sa.update(inbox).where(inbox.c.id.in_(_latest.with_for_update()))
-_done = _done.values(state="done", due_at=None, finished_at=now).returning(*_key)
+_end_all = sa.update(inbox).where(inbox.c.id.in_(_latest.with_for_update())).returning(*_key)
+_done = _end_all.values(state="done", due_at=None, finished_at=now)
+_due_again = _end_all.values(due_at=now)
 
 
 def _end(key: Key, state: State, delay: float, error: str | None, refund: int) -> sa.Update:
@@ -163,6 +163,11 @@ def _complete(connection: sa.Connection, keys: list[Key]) -> list[bool]:
     return [key in done for key in keys]
 
 
+def _return(connection: sa.Connection, keys: list[Key]) -> list[Key]:
+    connection.execute(_due_again, _named(keys))
+    return keys
+
+
 def _named(keys: list[Key]) -> dict[str, list[Any]]:
     return {"keys": keys, "ids": [key.id for key in keys]}
 
@@ -172,4 +177,4 @@ def _finish(connection: sa.Connection, ends: list[sa.Update]) -> list[bool]:
 
 
 # In a transaction no row is waited for once another was claimed, or two processes could deadlock.
-_ORDER = (_add, _complete, _finish, _claim, _claim_due, _hand_over)
+_ORDER = (_add, _complete, _finish, _return, _claim, _claim_due, _hand_over)

@@ -388,9 +388,12 @@ async def test_what_no_worker_takes_is_handed_over_again_ever_more_rarely(
 
 
 async def test_what_cannot_be_put_into_the_queue_is_due_at_once(inbox: Inbox) -> None:
-    await inbox.add(event())
+    for number in range(5):
+        await inbox.add(event(f"evt_{number}"))
+    updates = updates_of(inbox)
     with pytest.raises(ConnectionError):
         async with inbox.handover(10):
             raise ConnectionError
+    assert len(updates) == 2  # nobody waits for one after another
     async with inbox.handover(10) as keys:
-        assert len(keys) == 1
+        assert len(keys) == 5
