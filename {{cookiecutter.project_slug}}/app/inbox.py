@@ -131,9 +131,9 @@ _age = now - inbox.c.received_at
 _shortest, _longest = settings.handover_seconds, settings.handover_seconds * 20
 _wait = sa.case((_age < _shortest, _shortest), (_age > _longest, _longest), else_=_age)
 _queue = sa.update(inbox).where(_is_due).values(due_at=now + _wait).returning(*_key)
-_end_all = sa.update(inbox).where(inbox.c.id.in_(_latest.with_for_update())).returning(*_key)
-_done = _end_all.values(state="done", due_at=None, finished_at=now)
-_due_again = _end_all.values(due_at=now)
+_each_latest = sa.update(inbox).where(inbox.c.id.in_(_latest.with_for_update())).returning(*_key)
+_done = _each_latest.values(state="done", due_at=None, finished_at=now)
+_due_again = _each_latest.values(due_at=now)
 
 
 def _end(key: Key, state: State, delay: float, error: str | None, refund: int) -> sa.Update:
