@@ -72,6 +72,7 @@ COMMON = [
     "tests/test_http.py",
     "tests/test_inbox.py",
     "tests/test_processing.py",
+    "tests/test_queue.py",
     "tests/test_relay.py",
     "tests/test_service.py",
     "tests/worker.py",
@@ -85,13 +86,6 @@ PROVIDER = [
     "tests/effects.py",
     "tests/test_{module}.py",
 ]
-
-# What a way of processing adds.
-PROCESSING: dict[str, list[str]] = {
-    "background": ["tests/test_queue.py"],
-    "celery": ["tests/test_queue.py"],
-    "arq": [],
-}
 
 # Names that belong only in the projects of a choice, as patterns. A choice that is not listed goes
 # by its own name; the first three are ordinary words, and mean nothing where they appear.
@@ -126,7 +120,7 @@ def test_a_project_consists_of_exactly_these_files(variant: Variant, project: Pr
     fixtures = [file.relative_to(overlay).as_posix() for file in overlay.glob("tests/fixtures/*/*")]
     provider = [name.format(module=variant.module) for name in PROVIDER]
     assert fixtures
-    assert project.files == sorted(COMMON + provider + fixtures + PROCESSING[variant.processing])
+    assert project.files == sorted(COMMON + provider + fixtures)
 
 
 def test_no_file_and_no_folder_is_empty(project: Project) -> None:
@@ -144,6 +138,7 @@ def test_what_an_answer_leaves_out_leaves_no_trace_in_the_white_space(project: P
         assert "\n" * (blank_lines + 2) not in text, file
         assert "\r" not in text, file
         assert re.search(r"[ \t]$", text, re.MULTILINE) is None, file
+        assert re.search(r"[a-z]\.[A-Z][a-z]+ [a-z]", text) is None, file
 
 
 def illegal_on_windows(path: str) -> bool:

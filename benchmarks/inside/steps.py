@@ -30,14 +30,20 @@ async def main(times: int) -> None:
         for _ in range(times)
     ]
     await asyncio.gather(*(inbox.add(event) for event in events))
-    async with inbox.handover(times) as keys:
-        waiting = list(keys)
+    waiting: list[Key] = []
+    claimed: list[Key] = []
+    medians = []
 
     async def claim() -> None:
-        assert await inbox.claim(waiting.pop())
+        key = waiting.pop()
+        assert await inbox.claim(key)
+        claimed.append(Key(key.id, key.attempts + 1))
 
-    claimed = [Key(key.id, key.attempts + 1) for key in waiting]
-    figures["claim ms"] = await median(claim, times)
+    while len(claimed) < times:  # it hands over no more before these are claimed
+        async with inbox.handover() as keys:
+            waiting += keys
+        medians.append(await median(claim, len(waiting)))
+    figures["claim ms"] = statistics.median(medians)
     await asyncio.gather(*(inbox.finish(key, "done") for key in claimed))
     await inbox.close()
     print(json.dumps(figures))

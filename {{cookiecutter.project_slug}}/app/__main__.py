@@ -70,9 +70,8 @@ def events(
 def show(event_id: str) -> None:
     """Show one event whole: its payload, and the error of its last failure."""
     for row in (rows := execute(sa.select(inbox).where(inbox.c.event_id == event_id))):
-        payload, error = row.pop("payload"), row.pop("error")
-        typer.echo(f"{json.dumps(row, indent=2)}\n\n{payload.decode(errors='replace')}\n")
-        typer.echo(error or "")
+        payload, error = row.pop("payload").decode(errors="replace"), row.pop("error") or ""
+        typer.echo(f"{json.dumps(row, indent=2)}\n\n{payload}\n\n{error}")
     if not rows:
         raise SystemExit(f"there is no event {event_id}: see python -m app events")
 
@@ -86,10 +85,9 @@ def replay(
     if bool(event_ids) == dead:
         raise SystemExit("name the events to replay, or give --dead")
     chosen = inbox.c.state == "dead" if dead else inbox.c.event_id.in_(event_ids or [])
-    again = sa.update(inbox).where(chosen, inbox.c.due_at.is_(None))
+    again = sa.update(inbox).where(chosen, inbox.c.due_at.is_(None)).returning(inbox.c.event_id)
     limit = inbox.c.attempts + settings.max_attempts
-    again = again.values(state="pending", due_at=now, attempt_limit=limit, finished_at=None)
-    rows = execute(again.returning(inbox.c.event_id))
+    rows = execute(again.values(state="pending", due_at=now, attempt_limit=limit, finished_at=None))
     typer.echo(f"{len(rows)} to be handled again")
     if not rows:
         raise SystemExit("no such event is done or dead: see python -m app events")
@@ -101,8 +99,7 @@ def export() -> None:
     page, last = sa.select(inbox).order_by(inbox.c.id).limit(PAGE), 0
     while rows := execute(page.where(inbox.c.id > last)):
         for row in rows:
-            row["payload"] = row["payload"].decode(errors="replace")
-            typer.echo(json.dumps(row))
+            typer.echo(json.dumps(row | {"payload": row["payload"].decode(errors="replace")}))
         last = rows[-1]["id"]
 
 

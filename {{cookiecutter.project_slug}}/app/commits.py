@@ -72,15 +72,12 @@ class GroupCommit:
             # Those who have just heard of the last batch may have more.
             await asyncio.sleep(self._pause if len(batch) < 3 else 0)
             async with self._lock:
-                batch = dict(islice(self._gathering.items(), BATCH))
-                for result in batch:
-                    del self._gathering[result]
+                batch = {r: self._gathering.pop(r) for r in list(islice(self._gathering, BATCH))}
                 outcomes = await loop.run_in_executor(self._thread, self._commit, batch)
             for result, outcome in outcomes.items():
-                if isinstance(outcome, StoreUnavailable) and not result.done():
-                    result.set_exception(outcome)
-                elif not result.done():
-                    result.set_result(outcome)
+                failed = isinstance(outcome, StoreUnavailable)
+                if not result.done():
+                    (result.set_exception if failed else result.set_result)(outcome)
         self._flushing = None
 
     def _commit(self, batch: Calls, again: bool = True) -> dict[asyncio.Future[Any], Any]:

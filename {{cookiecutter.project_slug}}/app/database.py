@@ -1,5 +1,7 @@
 """The database: SQLite out of the box, PostgreSQL by setting `DATABASE_URL`."""
 
+from contextlib import nullcontext, suppress
+from sqlite3 import OperationalError
 from typing import Any
 
 import sqlalchemy as sa
@@ -45,9 +47,9 @@ def connect() -> tuple[sa.Engine, AsyncEngine]:
     options: dict[str, Any] = {"connect_args": args, "isolation_level": "READ COMMITTED"} | hidden
     engine = sa.create_engine(server, **options)
     sa.event.listen(engine, "connect", _configure_postgresql)
-    options |= {"pool_size": settings.concurrency, "pool_pre_ping": True}
-    options["connect_args"] = args | {"prepare_threshold": None}  # see _configure_postgresql
-    return engine, create_async_engine(server, **options)
+    # For prepare_threshold see _configure_postgresql.
+    options |= {"connect_args": args | {"prepare_threshold": None}, "pool_pre_ping": True}
+    return engine, create_async_engine(server, pool_size=settings.concurrency, **options)
 
 
 def _configure_postgresql(connection: Any, _: object) -> None:
@@ -64,7 +66,9 @@ def _configure_sqlite(connection: DBAPIConnection, _: object) -> None:
     # one that takes the write lock at its beginning waits for its turn.
     connection.isolation_level = "IMMEDIATE"
     for pragma in (f"busy_timeout={TIMEOUT_SECONDS}000", "journal_mode=WAL", "synchronous=FULL"):
-        connection.cursor().execute(f"PRAGMA {pragma}")
+        # To change to WAL, which is for good, does not wait for another that is doing so.
+        with suppress(OperationalError) if pragma == "journal_mode=WAL" else nullcontext():
+            connection.cursor().execute(f"PRAGMA {pragma}")
 
 
 def create_schema(connection: sa.Connection) -> None:

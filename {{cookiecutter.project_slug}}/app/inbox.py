@@ -5,18 +5,20 @@ import gc
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
+from functools import partial
 from itertools import chain, islice
 from typing import Any, Literal
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.commits import GroupCommit
+from app.commits import BATCH, GroupCommit
 from app.config import settings
 from app.database import connect, is_sqlite, now
 from app.events import Event, LeaseLost
 from app.models import Claim, Key, inbox, is_pending
 
+WINDOW = 500  # messages that a process may make before some are claimed: a backlog waits here
 State = Literal["pending", "done", "dead"]
 LEASE_SECONDS = settings.handler_timeout_seconds + settings.ack_deadline_seconds
 
@@ -30,8 +32,9 @@ class Inbox:
         engine, self.engine = connect()
         self._lock = asyncio.Lock()
         self._commits = GroupCommit(engine, self._lock, pause, *_ORDER)
+        self._queued: set[Key] = set()  # of the messages, those not known to be claimed
         self.arrived = asyncio.Event()
-        """Set when an event was added; the relay waits for it, and clears it."""
+        """Set when there may be more to hand over; the relay waits for it, and clears it."""
 
     async def close(self) -> None:
         """Wait for what is being written, and disconnect."""
@@ -58,17 +61,23 @@ class Inbox:
         return self._commits.submit(_claim, key)
 
     @asynccontextmanager
-    async def handover(self, limit: int) -> AsyncIterator[list[Key]]:
-        """Take up to `limit` due events for the queue; if putting them there fails, return them.
+    async def handover(self) -> AsyncIterator[list[Key]]:
+        """Take due events for the queue, if it has room; if putting them there fails, return them.
 
-        Those that no worker claims are due again when their age has doubled.
+        Those that no worker claims are due again later, the later the older they are.
         """
-        keys = await self._commits.submit(_hand_over, limit)
+        if len(self._queued) >= WINDOW:
+            self._queued = await self._commits.submit(_unclaimed, self._queued)
+            # Unless workers have claimed many, let them; then look again.
+            await asyncio.sleep(0.2 if len(self._queued) > WINDOW - BATCH else 0)
+            self.arrived.set()
+        keys = await self._commits.submit(_hand_over, min(BATCH, WINDOW - len(self._queued)))
         try:
             yield keys
         except BaseException:
             await asyncio.gather(*(self._commits.submit(_return, key) for key in keys))
             raise
+        self._queued.update(keys)
 
     def finish(
         self, key: Key, state: State, delay: float = 0, error: str | None = None, refund: int = 0
@@ -117,8 +126,8 @@ _is_due = inbox.c.id.in_(_due if is_sqlite else sa.select(_due.cte("due").c.id))
 # The events whose latest attempts these are, locked in one order in every process.
 _key = (inbox.c.id, inbox.c.attempts)
 _is_latest = sa.tuple_(*_key).in_(sa.bindparam("keys", expanding=True))
-_latest = sa.select(inbox.c.id).where(inbox.c.id.in_(sa.bindparam("ids", expanding=True)))
-_latest = _latest.where(_is_latest, is_pending).order_by(inbox.c.id)
+_is_named = inbox.c.id.in_(sa.bindparam("ids", expanding=True))
+_latest = sa.select(inbox.c.id).where(_is_named, _is_latest, is_pending).order_by(inbox.c.id)
 
 # Not all leases alike: events that their process died with are not to be claimed together again,
 # or one that kills it would in the end have killed them all.
@@ -127,13 +136,15 @@ _take = sa.update(inbox).values(attempts=inbox.c.attempts + 1, due_at=now + _lea
 _take = _take.returning(*(inbox.c[name] for name in Claim._fields))
 _take_due = _take.where(_is_due)
 _take_named = _take.where(inbox.c.id.in_(_latest.with_for_update(skip_locked=True)))
-_age = now - inbox.c.received_at
-_shortest, _longest = settings.handover_seconds, settings.handover_seconds * 20
-_wait = sa.case((_age < _shortest, _shortest), (_age > _longest, _longest), else_=_age)
-_queue = sa.update(inbox).where(_is_due).values(due_at=now + _wait).returning(*_key)
+# What is handed over is due again after HANDOVER_SECONDS and its age, in all 10 times that at most.
+# For some events that is up to twice as long, lest all that a broker lost comes again at one time.
+# While more is left of it than its age less HANDOVER_SECONDS, those are not over either: a message
+# counts that long (a very old one twice as long). If it is not claimed by then, it may be lost.
+_first, _age = settings.handover_seconds * (1 + inbox.c.id % 64 / 64.0), now - inbox.c.received_at
+_age = sa.case((_age < 0, 0), (_age < 9 * _first, _age), else_=9 * _first)
+_queue = sa.update(inbox).where(_is_due).values(due_at=now + _first + _age).returning(*_key)
+_waiting = sa.select(*_key).where(_is_named, inbox.c.due_at - now > _age - _first)
 _each_latest = sa.update(inbox).where(inbox.c.id.in_(_latest.with_for_update())).returning(*_key)
-_done = _each_latest.values(state="done", due_at=None, finished_at=now)
-_due_again = _each_latest.values(due_at=now)
 
 
 def _end(key: Key, state: State, delay: float, error: str | None, refund: int) -> sa.Update:
@@ -158,14 +169,17 @@ def _hand_over(connection: sa.Connection, limits: list[int]) -> list[list[Key]]:
     return [[Key(*row) for row in connection.execute(_queue, {"limit": n})] for n in limits]
 
 
-def _complete(connection: sa.Connection, keys: list[Key]) -> list[bool]:
-    done = {Key(*row) for row in connection.execute(_done, _named(keys))}
-    return [key in done for key in keys]
+def _which(statement: sa.Executable, connection: sa.Connection, keys: list[Key]) -> list[bool]:
+    rows = {Key(*row) for row in connection.execute(statement, _named(keys))}
+    return [key in rows for key in keys]
 
 
-def _return(connection: sa.Connection, keys: list[Key]) -> list[Key]:
-    connection.execute(_due_again, _named(keys))
-    return keys
+_complete = partial(_which, _each_latest.values(state="done", due_at=None, finished_at=now))
+_return = partial(_which, _each_latest.values(due_at=now))
+
+
+def _unclaimed(connection: sa.Connection, windows: list[set[Key]]) -> list[set[Key]]:
+    return [{Key(*r) for r in connection.execute(_waiting, _named(list(w)))} & w for w in windows]
 
 
 def _named(keys: list[Key]) -> dict[str, list[Any]]:
@@ -177,4 +191,4 @@ def _finish(connection: sa.Connection, ends: list[sa.Update]) -> list[bool]:
 
 
 # In a transaction no row is waited for once another was claimed, or two processes could deadlock.
-_ORDER = (_add, _complete, _finish, _return, _claim, _claim_due, _hand_over)
+_ORDER = (_add, _complete, _finish, _return, _claim, _claim_due, _unclaimed, _hand_over)

@@ -26,9 +26,24 @@ handlers.load()  # now: the inbox is to know their tables, and a mistake in one 
 
 async def process_key(inbox: Inbox, key: Key) -> None:
     """Attempt the event that a queue message names, unless the message is spent."""
-    with suppress(StoreUnavailable):  # it is logged, and the event will be handed over again
-        if claim := await inbox.claim(key):
-            await process(inbox, claim)
+    for _ in range(100):  # not for ever: the event will be handed over again
+        with suppress(StoreUnavailable):  # it is logged
+            if claim := await _claim(inbox, key):
+                await process(inbox, claim)
+            return
+        await asyncio.sleep(settings.sweep_seconds)  # rather than to spend message after message
+
+
+async def _claim(inbox: Inbox, key: Key) -> Claim | None:
+    claiming = inbox.claim(key)
+    try:
+        return await asyncio.shield(claiming)
+    except asyncio.CancelledError:
+        # Shutting down: what was being claimed is to be due again at once.
+        [claim] = await asyncio.gather(claiming, return_exceptions=True)
+        if isinstance(claim, Claim):
+            await asyncio.wait([inbox.finish(claim.key, "pending", refund=1)])
+        raise
 
 
 async def process(inbox: Inbox, claim: Claim, handled: Callable[[], None] = lambda: None) -> None:
@@ -92,8 +107,7 @@ async def _failed(inbox: Inbox, claim: Claim, error: BaseException) -> None:
     delay = backoff(claim.attempts)
     if not await inbox.finish(claim.key, "dead" if dead else "pending", delay, text):
         raise LeaseLost
-    fate = "dead" if dead else f"again in {delay:.1f} s"
-    level = logging.ERROR if dead else logging.WARNING
+    level, fate = (logging.ERROR, "dead") if dead else (logging.WARNING, f"again in {delay:.1f} s")
     logger.log(level, "%s: %s, %s", _label(claim), type(error).__name__, fate)
     attempts.add(1, {"provider": claim.provider, "outcome": "dead" if dead else "failed"})
 

@@ -42,6 +42,11 @@ def on_postgresql(reason: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(is_sqlite, reason=reason)
 
 
+def on_sqlite(reason: str) -> pytest.MarkDecorator:
+    """Skip a test on PostgreSQL, for a reason."""
+    return pytest.mark.skipif(not is_sqlite, reason=reason)
+
+
 @dataclass(frozen=True)
 class Delivery:
     """A request that the provider makes."""

@@ -2,13 +2,17 @@
 
 import asyncio
 import re
+import sqlite3
 import time
+from contextlib import closing
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from app import database
 from app.commits import StoreUnavailable
 from app.config import settings
 from app.database import is_sqlite
@@ -16,7 +20,7 @@ from app.events import Event, LeaseLost
 from app.inbox import LEASE_SECONDS, Inbox, State
 from app.models import Key
 from app.models import inbox as table
-from tests.support import NAME, Store, event, on_postgresql, wait_for
+from tests.support import NAME, Store, event, on_postgresql, on_sqlite, wait_for
 
 pytestmark = pytest.mark.anyio
 
@@ -26,16 +30,24 @@ def make_due(store: Store) -> None:
     store.change("UPDATE inbox SET due_at = 0 WHERE due_at IS NOT NULL")
 
 
-def updates_of(inbox: Inbox) -> list[tuple[str, Any]]:
-    """Return a list that will have each update of the inbox and its parameters."""
-    updates: list[tuple[str, Any]] = []
+def statements_of(inbox: Inbox, word: str) -> list[tuple[str, Any]]:
+    """Return a list that will have each statement with this word in it, and its parameters."""
+    statements: list[tuple[str, Any]] = []
 
     def watch(connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
-        if "UPDATE" in statement:
-            updates.append((statement, parameters))
+        if word in statement:
+            statements.append((statement, parameters))
 
     sa.event.listen(inbox._commits._engine, "before_cursor_execute", watch)
-    return updates
+    return statements
+
+
+def let_thousands_wait(store: Store) -> None:
+    """Fill the inbox with events that are not due for long, and let the database know."""
+    waiting = {"provider": NAME, "type": "test.happened", "payload": b"{}", "due_at": 1e12}
+    with store.engine.begin() as connection:
+        connection.execute(table.insert(), [{"event_id": str(n)} | waiting for n in range(3000)])
+    store.change("ANALYZE inbox")
 
 
 def plan(store: Store, statement: str, parameters: Any) -> str:
@@ -117,6 +129,23 @@ async def test_nobody_waits_for_the_database_for_longer_than_the_deadline(inbox:
         assert waited == pytest.approx(settings.ack_deadline_seconds, abs=0.5)
         assert inbox._commits._gathering == {}  # who gives up leaves nothing behind
     assert await inbox.add(event())
+
+
+@on_sqlite("PostgreSQL has no file that is made by who comes first")
+async def test_that_another_process_is_making_the_database_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "new.db"
+    monkeypatch.setattr(database, "url", database.url.set(database=str(file)))
+    monkeypatch.setattr(database, "TIMEOUT_SECONDS", 0)  # not at all: SQLite only does so at times
+    with closing(sqlite3.connect(file, isolation_level=None)) as another:
+        another.execute("CREATE TABLE something (anything INTEGER)")
+        another.execute("BEGIN")
+        another.execute("SELECT * FROM something")
+        engine, _ = database.connect()
+        with engine.connect() as connection:
+            assert connection.exec_driver_sql("SELECT * FROM something").all() == []
+        engine.dispose()
 
 
 @on_postgresql("SQLite locks no rows")
@@ -212,14 +241,11 @@ async def test_the_longest_due_are_claimed_first_and_once(inbox: Inbox) -> None:
 async def test_the_look_for_due_events_goes_past_those_that_are_not(
     inbox: Inbox, store: Store
 ) -> None:
-    waiting = {"provider": NAME, "type": "test.happened", "payload": b"{}", "due_at": 1e12}
-    with store.engine.begin() as connection:
-        connection.execute(table.insert(), [{"event_id": str(n)} | waiting for n in range(3000)])
-    store.change("ANALYZE inbox")
-    updates = updates_of(inbox)
+    let_thousands_wait(store)
+    updates = statements_of(inbox, "UPDATE")
 
     await inbox.claim_due(1)
-    async with inbox.handover(1):
+    async with inbox.handover():
         pass
 
     range_of_index = r"inbox_due (on inbox.*\n *Index Cond: )?\(due_at ?<"
@@ -236,10 +262,10 @@ async def test_no_update_reads_all_events_though_they_were_few_when_it_was_plann
     await inbox.add(event("evt_1"))
     await inbox.add(event("evt_2"))
     store.change("ANALYZE inbox")
-    updates = updates_of(inbox)
+    updates = statements_of(inbox, "UPDATE")
 
     [first] = await inbox.claim_due(1)
-    async with inbox.handover(1) as [key]:
+    async with inbox.handover() as [key]:
         second = await inbox.claim(key)
     assert second
     assert await inbox.finish(first.key, "done")
@@ -359,7 +385,7 @@ async def test_an_attempt_whose_lease_is_lost_commits_nothing(inbox: Inbox, stor
 
 async def test_a_message_is_good_for_one_attempt(inbox: Inbox, store: Store) -> None:
     await inbox.add(event())
-    async with inbox.handover(10) as keys:
+    async with inbox.handover() as keys:
         [key] = keys
     assert key.attempts == 0
 
@@ -375,25 +401,145 @@ async def test_what_no_worker_takes_is_handed_over_again_ever_more_rarely(
 ) -> None:
     await inbox.add(event())
     waits = []
-    for age in (0, 5, 1e6):
+    for age in (-1e6, 1e6, 5, 1e6):  # of which the first is due to a clock that was set back
         store.change(sa.update(table).values(due_at=0, received_at=table.c.received_at - age))
-        async with inbox.handover(10) as keys:
+        async with inbox.handover() as keys:
             assert len(keys) == 1
-        async with inbox.handover(10) as keys:
+        async with inbox.handover() as keys:
             assert keys == []
         waits.append(store.rows()[0].due_at - time.time())
 
-    shortest = settings.handover_seconds
-    assert waits == pytest.approx([shortest, 5, 20 * shortest], abs=0.9)
+    shortest = settings.handover_seconds * (1 + store.rows()[0].id % 64 / 64)
+    assert waits == pytest.approx([shortest, shortest, shortest + 5, 10 * shortest], abs=0.9)
+
+
+async def test_what_was_handed_over_at_one_time_is_not_handed_over_again_at_one_time(
+    inbox: Inbox, store: Store
+) -> None:
+    for number in range(100):
+        await inbox.add(event(f"evt_{number}"))
+    store.change(sa.update(table).values(received_at=time.time(), due_at=0))
+    async with inbox.handover() as keys:
+        assert len(keys) == 100
+
+    times = sorted(row.due_at for row in store.rows())
+    assert all(after - before < 0.1 for before, after in pairwise(times))
+    assert times[-1] - times[0] > settings.handover_seconds / 2
+
+
+async def handed_over(inbox: Inbox) -> list[Key]:
+    """Hand over until nothing more is taken."""
+    taken: list[Key] = []
+    while True:
+        async with inbox.handover() as keys:
+            taken += keys
+        if not keys:
+            return taken
+
+
+async def test_a_backlog_waits_in_the_inbox_and_not_in_the_queue(
+    inbox: Inbox, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.inbox.WINDOW", 20)
+    for number in range(50):
+        await inbox.add(event(f"evt_{number}"))
+
+    first = await handed_over(inbox)
+    assert len(first) == 20
+    queued = sa.update(table).where(table.c.due_at > time.time())
+    store.change(queued.values(due_at=1e12))  # the test may take its time
+    for key in first[:3]:
+        assert await inbox.claim(key)
+    second = await handed_over(inbox)
+    assert len(second) == 3
+    for key in first[3:] + second:
+        assert await inbox.claim(key)
+    third = await handed_over(inbox)
+    assert len(third) == 20
+
+    keys = first + second + third
+    assert len(set(keys)) == 43
+
+
+async def test_while_the_queue_is_full_the_relay_is_to_look_again(
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not to wait for the next event, or for SWEEP_SECONDS."""
+    monkeypatch.setattr("app.inbox.WINDOW", 2)
+    for number in range(3):
+        await inbox.add(event(f"evt_{number}"))
+    first = await handed_over(inbox)
+    inbox.arrived.clear()
+    assert await handed_over(inbox) == []
+    assert inbox.arrived.is_set()
+
+    for key in first:
+        await inbox.claim(key)
+    assert len(await handed_over(inbox)) == 1
+    inbox.arrived.clear()
+    assert await handed_over(inbox) == []
+    assert not inbox.arrived.is_set()
+
+
+@pytest.mark.parametrize("age", [0, 1000])
+async def test_messages_that_were_lost_make_room_after_a_while(
+    inbox: Inbox, store: Store, monkeypatch: pytest.MonkeyPatch, age: float
+) -> None:
+    monkeypatch.setattr("app.inbox.WINDOW", 5)
+    for number in range(12):
+        await inbox.add(event(f"evt_{number}"))
+    received = table.c.received_at - age
+    store.change(sa.update(table).values(received_at=received, due_at=received))
+    lost = await handed_over(inbox)
+    assert len(lost) == 5
+
+    ago = settings.handover_seconds * (2.1 if age == 0 else 4.1)
+    times = {"received_at": table.c.received_at - ago, "due_at": table.c.due_at - ago}
+    store.change(sa.update(table).values(**times))
+
+    more = await handed_over(inbox)
+    assert len(more) == 5
+    assert set(more).isdisjoint(lost)
+
+
+async def test_what_could_not_be_put_into_the_queue_takes_no_room_there(
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.inbox.WINDOW", 5)
+    for number in range(7):
+        await inbox.add(event(f"evt_{number}"))
+    for _ in range(3):
+        with pytest.raises(ConnectionError):
+            async with inbox.handover():
+                raise ConnectionError
+        assert not inbox._queued
+    assert len(await handed_over(inbox)) == 5
+
+
+async def test_what_is_still_in_the_queue_is_looked_up_by_its_id(
+    inbox: Inbox, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not among all that wait for something: that may be any number."""
+    monkeypatch.setattr("app.inbox.WINDOW", 3)
+    let_thousands_wait(store)
+    for number in range(3):
+        await inbox.add(event(f"evt_{number}"))
+    await handed_over(inbox)
+
+    queries = statements_of(inbox, "SELECT")
+    await handed_over(inbox)
+
+    [query] = [each for each in queries if "UPDATE" not in each[0]]
+    assert re.search("inbox_pkey|INTEGER PRIMARY KEY", plan(store, *query))
 
 
 async def test_what_cannot_be_put_into_the_queue_is_due_at_once(inbox: Inbox) -> None:
     for number in range(5):
         await inbox.add(event(f"evt_{number}"))
-    updates = updates_of(inbox)
+    updates = statements_of(inbox, "UPDATE")
     with pytest.raises(ConnectionError):
-        async with inbox.handover(10):
+        async with inbox.handover():
             raise ConnectionError
     assert len(updates) == 2  # nobody waits for one after another
-    async with inbox.handover(10) as keys:
+    async with inbox.handover() as keys:
         assert len(keys) == 5

@@ -13,12 +13,13 @@ import sqlalchemy as sa
 
 from app import __main__ as cli
 from app import handlers
+from app.commits import Calls
 from app.config import settings
 from app.database import is_sqlite, metadata
 from app.events import Event
 from app.inbox import Inbox
 from app.processing import backoff, process, process_key
-from tests.support import NAME, Store, event
+from tests.support import NAME, PATIENCE, Store, event, wait_for
 from tests.test_inbox import make_due
 
 pytestmark = pytest.mark.anyio
@@ -211,6 +212,33 @@ async def test_an_attempt_ended_by_a_shutdown_does_not_count(
     assert len(await inbox.claim_due(1)) == 1
 
 
+async def test_what_is_claimed_as_its_worker_ends_is_given_back(
+    inbox: Inbox, store: Store, use: Use, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or it would wait until its lease runs out."""
+    use(lambda event: pytest.fail("this is no time to begin"))
+    await inbox.add(event())
+    async with inbox.handover() as keys:
+        [key] = keys
+    loop, commit = asyncio.get_running_loop(), inbox._commits._commit
+    task = asyncio.create_task(process_key(inbox, key))
+    cancels = [task.cancel]
+
+    def commit_meanwhile(batch: Calls) -> object:
+        if cancels:
+            loop.call_soon_threadsafe(cancels.pop())
+        return commit(batch)
+
+    monkeypatch.setattr(inbox._commits, "_commit", commit_meanwhile)
+    await asyncio.gather(task, return_exceptions=True)
+
+    [row] = store.rows()
+    assert task.cancelled()
+    assert (row.state, row.attempts) == ("pending", 1)
+    assert row.attempt_limit == settings.max_attempts + 1
+    assert len(await inbox.claim_due(1)) == 1
+
+
 async def test_an_attempt_that_cancels_itself_does_not_loop_for_ever(
     inbox: Inbox, store: Store, use: Use
 ) -> None:
@@ -372,15 +400,39 @@ async def test_when_the_outcome_cannot_be_recorded_the_lease_runs_out(
     assert (store.rows()[0].state, store.rows()[0].attempts) == ("done", 2)
 
 
-async def test_an_event_that_cannot_be_claimed_is_left_for_later(
-    inbox: Inbox, store: Store
+async def test_while_no_event_can_be_claimed_a_worker_keeps_its_message(
+    inbox: Inbox, store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """It would go through all messages in a second, and have claimed none."""
     await inbox.add(event())
-    async with inbox.handover(1) as keys:
+    async with inbox.handover() as keys:
         [key] = keys
     store.change("ALTER TABLE inbox RENAME TO inbox_lost")
-    await process_key(inbox, key)
-    store.change("ALTER TABLE inbox_lost RENAME TO inbox")
+    attempting = asyncio.create_task(process_key(inbox, key))
+    try:
+        await asyncio.to_thread(wait_for, lambda: "did not commit" in caplog.text, "it to try")
+    finally:
+        store.change("ALTER TABLE inbox_lost RENAME TO inbox")
+    async with asyncio.timeout(PATIENCE):
+        await attempting
+    assert (store.rows()[0].state, store.rows()[0].attempts) == ("done", 1)
+
+
+async def test_while_no_event_can_be_claimed_a_worker_gives_up_in_the_end(
+    inbox: Inbox, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker may end the connection of a worker that holds a message for half an hour."""
+    hurried = settings.model_copy(update={"sweep_seconds": 0.001})
+    monkeypatch.setattr("app.processing.settings", hurried)
+    await inbox.add(event())
+    async with inbox.handover() as keys:
+        [key] = keys
+    store.change("ALTER TABLE inbox RENAME TO inbox_lost")
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await process_key(inbox, key)
+    finally:
+        store.change("ALTER TABLE inbox_lost RENAME TO inbox")
     assert store.rows()[0].attempts == 0
 
 
@@ -392,7 +444,7 @@ async def test_a_spent_message_handles_nothing(inbox: Inbox, store: Store, use: 
 
     use(count)
     await inbox.add(event("evt_1"))
-    async with inbox.handover(1) as keys:
+    async with inbox.handover() as keys:
         [key] = keys
 
     await asyncio.gather(*(process_key(inbox, key) for _ in range(5)))

@@ -22,7 +22,7 @@ async def test_a_broker_that_fails_is_tried_again(
 
     async def enqueue(inbox: Inbox) -> int:
         tries.append(time.monotonic())
-        async with inbox.handover(10) as keys:
+        async with inbox.handover() as keys:
             if len(tries) <= 2:
                 raise ConnectionError("broker://user:password@host")
         stopping.set()

@@ -7,11 +7,15 @@ loses is handed over again, and a job that comes twice finds its key spent.
 import asyncio
 import logging
 import math
+from contextlib import suppress
 from typing import Any, ClassVar
 
 from arq import ArqRedis, create_pool, func
 from arq.connections import RedisSettings
+from arq.constants import default_queue_name
+from arq.utils import timestamp_ms
 from pydantic import Field
+from redis.exceptions import RedisError
 
 from app.config import Settings, load
 from app.inbox import Inbox
@@ -19,7 +23,6 @@ from app.models import Key
 from app.processing import process_key
 from app.shutdown import ENDING_SECONDS, end_within
 
-BATCH = 100  # jobs
 BROKER_SECONDS = 5  # for Redis to connect, and to answer
 # How old a new job is said to be, so that a worker whose clock is slow takes it at once: in arq's
 # log that is its delay.
@@ -46,7 +49,7 @@ _pool: ArqRedis | None = None
 async def enqueue(inbox: Inbox) -> int:
     """Put the keys of what is due into Redis; return how many there were."""
     global _pool
-    async with inbox.handover(BATCH) as keys:
+    async with inbox.handover() as keys:
         for key in keys:
             async with asyncio.timeout(BROKER_SECONDS):
                 _pool = _pool or await create_pool(redis)
@@ -65,6 +68,11 @@ async def drain() -> None:
 
 async def attempt(ctx: dict[str, Any], id: int, attempts: int) -> None:
     """Attempt an event in the worker."""
+    # As if it were due when arq gives it up: or all workers would look at it before what is new,
+    # time and again, and for that long if this one is killed.
+    with suppress(RedisError):
+        given_up = timestamp_ms() + 1000 * (WorkerSettings.job_timeout + 10)
+        await ctx["redis"].zadd(default_queue_name, {ctx["job_id"]: given_up}, xx=True)
     await process_key(ctx["inbox"], Key(id, attempts))
 
 

@@ -22,7 +22,6 @@ from app.models import Key
 from app.processing import process_key
 from app.shutdown import ENDING_SECONDS, end_within
 
-BATCH = 100  # messages
 BROKER_SECONDS = 5  # for the broker to connect, and to answer
 FOLDER = "filesystem://"
 
@@ -59,7 +58,6 @@ celery.conf.update(
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
     task_acks_late=True,
-    task_reject_on_worker_lost=True,
     task_publish_retry=False,  # the relay tries again
     worker_pool="threads",  # they wait while one event loop does the work
     worker_concurrency=settings.concurrency,
@@ -76,15 +74,9 @@ _beginning = threading.Lock()  # for the threads of the pool all begin at once
 
 async def enqueue(inbox: Inbox) -> int:
     """Publish the keys of what is due; return how many there were."""
-    async with inbox.handover(BATCH) as keys:
-        await asyncio.to_thread(_publish, keys)
+    async with inbox.handover() as keys:
+        await asyncio.to_thread(list, map(attempt.apply_async, keys))  # a list, for map is lazy
     return len(keys)
-
-
-def _publish(keys: list[Key]) -> None:
-    with celery.producer_or_acquire() as producer:
-        for key in keys:
-            attempt.apply_async(key, producer=producer)
 
 
 async def drain() -> None:
@@ -100,8 +92,7 @@ def attempt(id: int, attempts: int) -> None:
 
 
 async def _attempt(inbox: Inbox, key: Key) -> None:
-    task = asyncio.create_task(process_key(inbox, key))
-    _running.add(task)
+    _running.add(task := asyncio.create_task(process_key(inbox, key)))
     await asyncio.wait([task])
     _running.discard(task)
 

@@ -150,7 +150,7 @@ def test_with_a_timestamp_a_signature_is_good_for_a_while_before_and_after(
     assert post(client, body(), RIGHT, **{"X-Timestamp": stamp}) == 401
 
 
-@pytest.mark.parametrize("stamp", [None, "", "now", "-1", "1e9", "٣", "9" * 5000])
+@pytest.mark.parametrize("stamp", [None, "", "now", "-1", "1e9", "²", "٣", "9" * 5000])
 def test_a_timestamp_that_is_none_is_refused(
     client: TestClient, monkeypatch: pytest.MonkeyPatch, stamp: str | None
 ) -> None:

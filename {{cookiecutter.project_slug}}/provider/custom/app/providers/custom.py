@@ -41,11 +41,10 @@ async def verify(request: Request) -> Event:
     given = request.headers.get(settings.custom_webhook_header, "").encode("latin-1")
     if not given:
         raise Unauthorized("missing")
-    timestamp = None
-    if settings.custom_webhook_timestamp_header:
-        timestamp = request.headers.get(settings.custom_webhook_timestamp_header, "")
-        if not (timestamp.isascii() and timestamp.isdigit() and len(timestamp) < 16):
-            raise Unauthorized("malformed")
+    header = settings.custom_webhook_timestamp_header
+    timestamp = request.headers.get(header, "") if header else None
+    if not (timestamp is None or (timestamp.isdecimal() and len(timestamp) < 16)):
+        raise Unauthorized("malformed")
     if not any(hmac.compare_digest(given, sign(payload, s, timestamp).encode()) for s in secrets):
         raise Unauthorized("mismatch")
     age = 0 if timestamp is None else time.time() - int(timestamp)
@@ -55,8 +54,8 @@ async def verify(request: Request) -> Event:
     if not isinstance(data, dict):
         raise Malformed("not an object")
     type = name(_find(settings.custom_webhook_type, request, data), "type")
-    id = _find(settings.custom_webhook_id, request, data)
-    if id is None:  # two events may have the same body, if their types stand in a header
+    if (id := _find(settings.custom_webhook_id, request, data)) is None:
+        # Two events may have the same body, if their types stand in a header.
         head = type.encode() if settings.custom_webhook_type.startswith("header:") else b""
         id = hashlib.sha256(head + payload).hexdigest()
     return Event("custom", name(id, "id"), type, payload, data)
@@ -71,9 +70,8 @@ def sign(payload: bytes, secret: str, timestamp: str | None = None) -> str:
 
 
 def _find(place: str, request: Request, data: Any) -> object:
-    kind, _, path = place.partition(":")
-    if kind == "header":
-        return request.headers.get(path)
-    for key in path.split("."):
+    if place.startswith("header:"):
+        return request.headers.get(place.removeprefix("header:"))
+    for key in place.removeprefix("json:").split("."):
         data = data.get(key) if isinstance(data, dict) else None
     return data
