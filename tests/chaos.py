@@ -30,6 +30,7 @@ from live import (
     WORKERS,
     Database,
     Process,
+    forks_of,
     free_port,
     wait_for,
 )
@@ -39,11 +40,13 @@ SEED = int(os.environ.get("CHAOS_SEED") or random.SystemRandom().randrange(1_000
 SECRET = "whsec_of_the_chaos"  # noqa: S105
 SLACK = 1.5  # seconds that a busy machine may add to what the service promises
 
-# Nobody has to wait long: a lease of four seconds. A killed attempt counts, so there are many.
+# Nobody has to wait long: a lease of four seconds. A killed attempt counts, so there are many. What
+# is handed over is due again later than messages wait on a machine that is busy with starting
+# processes, or those that wait would be made again and again.
 SHORT = {
     "ACK_DEADLINE_SECONDS": "2",
     "HANDLER_TIMEOUT_SECONDS": "2",
-    "HANDOVER_SECONDS": "1",
+    "HANDOVER_SECONDS": "2",
     "MAX_ATTEMPTS": "1000",
     "PYTHONDONTWRITEBYTECODE": "",  # or each start would compile everything anew
     "RETRY_BASE_SECONDS": "0.2",
@@ -115,13 +118,19 @@ def recording_copy(
 
 
 class Service:
-    """The processes of a project: each serves on a port of its own, or is a worker."""
+    """The processes of a project: each serves on a port of its own, or is a worker.
+
+    They are forks of a process that has the libraries imported.
+    """
+
+    forked = True
 
     def __init__(
         self, project: Project, processing: str, apis: int, workers: int, **environment: str
     ) -> None:
         self.ports = [free_port() for _ in range(apis)]
         self._project = project
+        self._forks = forks_of(project) if self.forked else None
         self._environment = clean_environment(**(SHORT | environment))
         serve = f"{PYTHON}uvicorn app.main:app --timeout-graceful-shutdown 5 --port"
         self._commands = [f"{serve} {port}" for port in self.ports]
@@ -140,9 +149,11 @@ class Service:
             raise
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, failure: object = None, *_: object) -> None:
         for process in self._processes:
             process.kill()
+            if failure:
+                print(process.printed[-3000:])  # noqa: T201
 
     def kill_one(self, chance: random.Random) -> None:
         """Kill a process at work, or now and then one that begins, and start it again at once.
@@ -154,8 +165,11 @@ class Service:
         time.sleep(chance.uniform(0, 0.5))
         everywhere = list(range(len(self._processes)))
         number = chance.choice(self._at_work() if chance.random() < 0.8 else everywhere)
-        self._processes[number].kill()
-        self._processes[number] = self._start(self._commands[number])
+        self._restart(number)
+
+    def kill_worker(self) -> None:
+        """Kill the last of the workers, and start it again at once."""
+        self._restart(len(self._processes) - 1)
 
     def check(self, *, workers: bool = True) -> None:
         """Fail if a process has ended by itself, or one that serves."""
@@ -192,8 +206,18 @@ class Service:
     def _at_work(self) -> list[int]:
         return [n for n, process in enumerate(self._processes) if AT_WORK.search(process.printed)]
 
+    def _restart(self, number: int) -> None:
+        self._processes[number].kill()
+        self._processes[number] = self._start(self._commands[number])
+
     def _start(self, command: str) -> Process:
-        return Process(self._project.path, command, self._environment)
+        return Process(self._project.path, command, self._environment, self._forks)
+
+
+class FreshService(Service):
+    """The processes of a project, each started by a command."""
+
+    forked = False
 
 
 @dataclass(frozen=True)
@@ -343,11 +367,17 @@ def percentile_99(answers: list[Answer]) -> float:
 
 
 def seconds_until_empty(
-    database: Database, within: float, meanwhile: Callable[[], None] = lambda: None
+    database: Database,
+    within: float,
+    meanwhile: Callable[[], None] = lambda: None,
+    at_most: int = 0,
 ) -> float:
-    """Wait until no event is pending, and return how long that took; fail if it took too long."""
+    """Wait until only `at_most` events are pending, and return how long that took.
+
+    Fails if it takes longer than `within`. Both are in seconds.
+    """
     begun = time.monotonic()
-    while database.count("state = 'pending'"):
+    while database.count("state = 'pending'") > at_most:
         waited = time.monotonic() - begun
         left = database.rows(
             "SELECT event_id, due_at, attempts, error FROM inbox WHERE state = 'pending' LIMIT 3"

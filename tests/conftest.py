@@ -12,7 +12,10 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 # What takes longest comes first, or at the end one process would work and the others wait.
-LONG = ("test_readme", "test_variants", "test_kills", "test_outages", "test_flood", "test_poison")
+LONG = (
+    *("test_readme", "test_variants", "test_flood", "test_outages", "test_poison", "test_kills"),
+    *("test_live", "test_mutants"),
+)
 PORT_8000 = ("test_readme.py", "test_from_an_empty_folder", "test_the_next_steps_can_be_typed")
 
 # The same in every process of the tests.
@@ -78,7 +81,8 @@ def project(variant: Variant, baked: Baked) -> Project:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.path.stem not in LONG)
+    order = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(LONG)))
 
 
 def pytest_report_header() -> str:

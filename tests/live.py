@@ -1,5 +1,6 @@
 """Generated projects at work: their processes, what they talk to, and who sends to them."""
 
+import atexit
 import http.client
 import json
 import os
@@ -16,15 +17,17 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
 
 import psycopg
+from forks import Fork, Forks
 from project import Project, clean_environment
 from services import POSTGRESQL, RABBITMQ, REDIS
 
-PATIENCE = 60  # seconds: long for a busy machine, and no test waits that long when all is well
+PATIENCE = 120  # seconds: long for a busy machine, and no test waits that long when all is well
 PYTHON = ".venv/bin/python -m "
 
 
@@ -52,13 +55,36 @@ def free_port() -> int:
             return port
 
 
-class Process:
-    """A command that stays, with all the processes it starts."""
+@cache
+def _forks_in(environment: Path) -> Forks:
+    forks = Forks(environment / "bin/python", clean_environment())
+    atexit.register(forks.close)
+    return forks
 
-    def __init__(self, folder: Path, command: str, environment: dict[str, str]) -> None:
+
+def forks_of(project: Project) -> Forks:
+    """Return what starts forks in the environment of a project, one for all that share it."""
+    return _forks_in((project.path / ".venv").resolve())
+
+
+class Process:
+    """A command that stays, with all the processes it starts.
+
+    It is given to `forks`, if any, and then has to be a Python module.
+    """
+
+    def __init__(
+        self, folder: Path, command: str, environment: dict[str, str], forks: Forks | None = None
+    ) -> None:
         self._command = command
         self._is_over = False
         self._log = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}.log")
+        self._process: Fork | subprocess.Popen[bytes]
+        if forks:
+            self._log.touch()
+            arguments = command.removeprefix(PYTHON).split()
+            self._process = forks.start(folder, environment, arguments, self._log, self._log)
+            return
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 command.split(),

@@ -11,7 +11,7 @@ from chaos import (
     LEASE,
     LONGEST_HANDOVER,
     SETUPS,
-    Service,
+    FreshService,
     Setup,
     deliver,
     recording_copy,
@@ -66,9 +66,11 @@ def test_clocks_that_differ_by_ten_minutes_take_no_lease_away(
     with surroundings(setup, tmp_path) as (database, environment), ExitStack() as stack:
         environment |= {"PYTHONPATH": str(tmp_path), "CONCURRENCY": "4"}
 
-        def start(apis: int, workers: int, fast_by: int) -> Service:
+        def start(apis: int, workers: int, fast_by: int) -> FreshService:
             own = environment | {"CLOCK_IS_FAST_BY": str(fast_by)}
-            return stack.enter_context(Service(project, setup.processing, apis, workers, **own))
+            return stack.enter_context(
+                FreshService(project, setup.processing, apis, workers, **own)
+            )
 
         right = start(1, 1, 0)
         for fast_by in (TEN_MINUTES, -TEN_MINUTES):

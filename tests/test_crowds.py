@@ -32,8 +32,8 @@ from app.queue import enqueue
 
 class OldInbox:
     @asynccontextmanager
-    async def handover(self, limit):
-        yield [Key(id, 0) for id in range(1001, 1001 + limit)]
+    async def handover(self):
+        yield [Key(id, 0) for id in range(1001, 1101)]
 
 asyncio.run(enqueue(OldInbox()))
 """

@@ -1,59 +1,67 @@
 """The tests of a generated project can fail: each of these defects turns them red."""
 
 import ast
+import os
 import re
 import shutil
-import subprocess
+import signal
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import product
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 from conftest import Baked, Install
-from live import DATABASES
+from live import DATABASES, forks_of
 from mutants import EVERYWHERE, MUTANTS, PROMISES, Mutant
 from project import Variant, clean_environment
 
-Copy = Callable[[Variant], Path]
+can_fork = pytest.mark.skipif(os.name == "nt", reason="Windows cannot fork a process")
 
+# Of libraries that are plugins as well: their own asserts are of no interest.
+ALREADY_IMPORTED = "-Wignore::pytest.PytestAssertRewriteWarning"
+OPTIONS = ["-x", "-q", "--no-cov", "--tb=short", "-p", "no:cacheprovider", ALREADY_IMPORTED]
 PATIENCE = 240  # seconds, for a command that takes ten on an idle machine
 ENVIRONMENT = ".venv"
 RUNS = [(variant, mutant) for mutant in MUTANTS for variant in mutant.variants]
 NAMES = [f"{variant}: {mutant.name}" for variant, mutant in RUNS]
 
 
+class RunTests(Protocol):
+    """Runs tests of a variant, with a defect if any: returns pytest's status and its output."""
+
+    def __call__(
+        self, variant: Variant, database: str, tests: list[str], defect: Mutant | None = None
+    ) -> tuple[int, str]: ...
+
+
 @pytest.fixture
-def copy(install: Install, tmp_path: Path) -> Copy:
-    """Copy a variant, less its environment, which the copies share: they are quickly made."""
-
-    def copy(variant: Variant) -> Path:
+def run_tests(install: Install, tmp_path: Path) -> RunTests:
+    def run_tests(
+        variant: Variant, database: str, tests: list[str], defect: Mutant | None = None
+    ) -> tuple[int, str]:
+        # Less its environment, which the copies share: they are quickly made.
         leave_out = shutil.ignore_patterns(ENVIRONMENT, ".*_cache", ".coverage*")
-        return Path(shutil.copytree(install(variant).path, tmp_path / "copy", ignore=leave_out))
+        folder = shutil.copytree(install(variant).path, tmp_path / "copy", ignore=leave_out)
+        if defect:
+            file = folder / defect.file
+            file.write_text(mutated(file.read_text("utf-8"), defect), "utf-8")
+        named = [f"tests/{test.format(module=variant.module)}" for test in tests]
+        output = tmp_path / "output"
+        with DATABASES[database](tmp_path) as made:
+            environment = clean_environment(TEST_DATABASE_URL=made.url)
+            forks = forks_of(install(variant))
+            arguments = ["pytest", *OPTIONS, *named]
+            started = forks.start(folder, environment, arguments, output, output)
+            try:
+                status = started.wait(PATIENCE)
+            finally:  # with what it has started
+                with suppress(ProcessLookupError):
+                    os.killpg(started.pid, signal.SIGKILL)
+        return status, output.read_text(encoding="utf-8", errors="replace")
 
-    return copy
-
-
-def run_tests(
-    install: Install, folder: Path, variant: Variant, database: str, *tests: str
-) -> subprocess.CompletedProcess[str]:
-    python = install(variant).path / ENVIRONMENT / "bin" / "python"
-    options = "-m pytest -x -q --no-cov --tb=short -p no:cacheprovider"
-    with DATABASES[database](folder.parent) as made:
-        return subprocess.run(
-            [
-                python,
-                *options.split(),
-                *(f"tests/{t.format(module=variant.module)}" for t in tests),
-            ],
-            cwd=folder,
-            env=clean_environment(TEST_DATABASE_URL=made.url),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            errors="replace",
-            timeout=PATIENCE,
-            check=False,
-        )
+    return run_tests
 
 
 def mutated(text: str, mutant: Mutant) -> str:
@@ -62,39 +70,35 @@ def mutated(text: str, mutant: Mutant) -> str:
     return text.replace(mutant.old, mutant.new)
 
 
+@can_fork
 @pytest.mark.parametrize(
     ("variant", "database"),
     sorted({(variant, mutant.database) for variant, mutant in RUNS}, key=str),
     ids=str,
 )
-def test_without_a_defect_they_pass(
-    install: Install, copy: Copy, variant: Variant, database: str
-) -> None:
+def test_without_a_defect_they_pass(run_tests: RunTests, variant: Variant, database: str) -> None:
     """Or it would mean nothing that they fail with one."""
     tests = {mutant.test for each, mutant in RUNS if (each, mutant.database) == (variant, database)}
-    done = run_tests(install, copy(variant), variant, database, *sorted(tests))
-    assert done.returncode == pytest.ExitCode.OK, done.stdout
+    status, output = run_tests(variant, database, sorted(tests))
+    assert status == pytest.ExitCode.OK, output
 
 
+@can_fork
 @pytest.mark.parametrize(("variant", "mutant"), RUNS, ids=NAMES)
 def test_with_a_defect_they_fail(
-    install: Install,
-    copy: Copy,
+    run_tests: RunTests,
     variant: Variant,
     mutant: Mutant,
     record_property: Callable[[str, object], None],
 ) -> None:
-    folder = copy(variant)
-    file = folder / mutant.file
-    file.write_text(mutated(file.read_text("utf-8"), mutant), "utf-8")
-    done = run_tests(install, folder, variant, mutant.database, mutant.test)
+    status, output = run_tests(variant, mutant.database, [mutant.test], mutant)
     # Not any exit status: a project that cannot even be imported proves nothing about its tests.
-    assert done.returncode == pytest.ExitCode.TESTS_FAILED, (
-        f"{mutant.promise}: nothing notices that {mutant.name}\n{done.stdout}"
+    assert status == pytest.ExitCode.TESTS_FAILED, (
+        f"{mutant.promise}: nothing notices that {mutant.name}\n{output}"
     )
     # Nor one whose defect cannot even run, for it uses what the module has no longer.
-    assert "NameError" not in done.stdout, done.stdout
-    killers = re.findall(r"^(?:FAILED|ERROR) \S*?::(\w+)", done.stdout, re.MULTILINE)
+    assert "NameError" not in output, output
+    killers = re.findall(r"^(?:FAILED|ERROR) \S*?::(\w+)", output, re.MULTILINE)
     record_property("killed by", killers[0])
 
 

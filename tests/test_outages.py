@@ -25,6 +25,7 @@ from chaos import (
     Service,
     Setup,
     account,
+    flood,
     percentile_99,
     recording_copy,
     seconds_until_empty,
@@ -42,6 +43,8 @@ UP = 3  # seconds of load before and after
 GRACE = 5  # seconds that uvicorn waits for requests at a shutdown
 DRAIN = 1  # second that handlers may go on then
 ENDING = 5  # seconds that all else may take
+BACKLOG = 700  # events; more than a process has in the queue
+HANDOVER = 120  # seconds; longer than it all takes
 PAUSE = 0.15  # seconds between a sender's events: one worker keeps up on a busy machine
 
 Harm = AbstractContextManager[None]
@@ -181,6 +184,33 @@ def test_without_postgresql_the_service_refuses_in_time_and_recovers_by_itself(
         figures(**check_refusals(provider, begun, back))
         figures(**account(database, provider.answers))
         server.check()
+
+
+@pytest.mark.parametrize("setup", STORES, ids=str)
+def test_a_backlog_goes_on_as_soon_as_postgresql_is_back(
+    install: Install, tmp_path: Path, figures: Figures, setup: Setup
+) -> None:
+    """The workers have not spent the messages meanwhile: their events would wait for long."""
+    project = recording_copy(install, setup.processing, tmp_path)
+    ids = [f"evt_{number:024x}" for number in range(BACKLOG)]
+    with (
+        PostgreSQL() as server,
+        surroundings(setup, tmp_path, Database(server.url)) as (database, environment),
+        Service(
+            project, setup.processing, 1, 1, **environment | {"HANDOVER_SECONDS": str(HANDOVER)}
+        ) as service,
+    ):
+        answers = flood(service.ports[0], ids, 1000)
+        with stopped(server):
+            time.sleep(OUTAGE)
+        waiting = database.count("state = 'pending'")
+        assert waiting > BACKLOG / 2
+        figures(waiting=waiting)
+        # But for the few of a hand-over that was committed and never heard of.
+        figures(seconds_until_done=seconds_until_empty(database, HANDOVER / 2, at_most=16))
+        figures(seconds_until_empty=seconds_until_empty(database, 3 * HANDOVER))
+        service.check()
+        figures(**account(database, answers))
 
 
 @pytest.mark.parametrize("setup", STORES, ids=str)
