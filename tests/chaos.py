@@ -143,9 +143,9 @@ class Service:
     def __enter__(self) -> Self:
         self._processes = [self._start(command) for command in self._commands]
         try:
-            self.wait_until_at_work()
-        except BaseException:
-            self.__exit__()
+            self.wait_until_at_work(self.check)
+        except BaseException as failure:
+            self.__exit__(failure)
             raise
         return self
 
@@ -200,8 +200,12 @@ class Service:
         """Return the memory that each process has, those that serve first."""
         return [process.resident_megabytes for process in self._processes]
 
-    def wait_until_at_work(self) -> None:
-        wait_for(lambda: len(self._at_work()) == len(self._processes), "all to be at work")
+    def wait_until_at_work(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        def are_at_work() -> bool:
+            meanwhile()
+            return len(self._at_work()) == len(self._processes)
+
+        wait_for(are_at_work, "all to be at work")
 
     def _at_work(self) -> list[int]:
         return [n for n, process in enumerate(self._processes) if AT_WORK.search(process.printed)]

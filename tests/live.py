@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
+from itertools import cycle
 from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
@@ -47,10 +48,23 @@ def listens(port: int) -> bool:
     return True
 
 
-def free_port() -> int:
-    """Return a port that no client is given: one would take it while its server is away."""
+@cache
+def _own_ports() -> Iterator[int]:
+    """Take a hundred ports, less the first: who listens on that has the others.
+
+    No client is given one of them: it would take it while its server is away.
+    """
     while True:
-        port = random.SystemRandom().randrange(20_000, 32_000)  # systems' own begin at 32768
+        first = random.SystemRandom().randrange(20_000, 32_000, 100)  # systems' own begin at 32768
+        with suppress(OSError):
+            atexit.register(socket.create_server(("127.0.0.1", first)).close)
+            return cycle(range(first + 1, first + 100))
+
+
+def free_port() -> int:
+    """Return a port where nobody listens, nor will: other processes of tests have others."""
+    while True:
+        port = next(_own_ports())
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
 

@@ -1,5 +1,6 @@
 """What the tests share: deliveries as the provider makes them, and a look into the database."""
 
+import atexit
 import json
 import os
 import random
@@ -8,9 +9,11 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -121,10 +124,23 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.02)
 
 
-def free_port() -> int:
-    """Return a port that no client is given: another could take it before the server does."""
+@cache
+def own_ports() -> Iterator[int]:
+    """Take a hundred ports, less the first: who listens on that has the others.
+
+    No client is given one of them: it could take it before its server does.
+    """
     while True:
-        port = random.SystemRandom().randrange(20_000, 32_000)  # systems' own begin at 32768
+        first = random.SystemRandom().randrange(20_000, 32_000, 100)  # systems' own begin at 32768
+        with suppress(OSError):
+            atexit.register(socket.create_server(("127.0.0.1", first)).close)
+            return cycle(range(first + 1, first + 100))
+
+
+def free_port() -> int:
+    """Return a port where nobody listens, nor will: tests that run beside these have others."""
+    while True:
+        port = next(own_ports())
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
 
