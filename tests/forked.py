@@ -4,19 +4,15 @@ Less the time it takes to import the libraries, they are what Python would have 
 """
 
 import os
-import sys
 from importlib import import_module
 from pathlib import Path
 
-import pytest
 from forks import MEASURED, Fork, Forks
 
-forks = pytest.StashKey[Forks]()
 
-
-def pytest_sessionstart(session: pytest.Session) -> None:
+def pytest_sessionstart() -> None:
     support = import_module("tests.support")  # of the project; its tests are not imported yet
-    start = session.config.stash[forks] = Forks(sys.executable, os.environ)
+    forks = Forks(os.environ["FORKS"])
     # Where pytest lets the output of a test go at the moment, and thus of what the test starts.
     output, errors = (Path(f"/proc/{os.getpid()}/fd/{number}") for number in (1, 2))
 
@@ -25,12 +21,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         surroundings = os.environ | environment
         if not measured:
             surroundings.pop(MEASURED, None)
-        process = start.start(support.ROOT, surroundings, list(command), output, errors)
+        process = forks.start(support.ROOT, surroundings, list(command), output, errors)
         support.started.append(process)
         return process
 
     support.__dict__["python"] = python
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    session.config.stash[forks].close()

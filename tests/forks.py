@@ -1,18 +1,22 @@
 """Starts Python modules in forks of one process, which imports the libraries for all of them.
 
-To import those takes longer than most tests, or than a service lives that is killed. This is
-started in the environment of a generated project: a line in says what to do, a line out what came
-of it, both as JSON; `Forks` asks. It needs nothing but the standard library, for what tests a
-project imports it, too.
+To import those takes longer than most tests, or than a service lives that is killed. A `ForkServer`
+runs this in the environment of a generated project. Whoever wants a fork connects to it: a line
+says what is to be done, another what came of it, both as JSON. It needs nothing but the standard
+library, for the tests of a project import it, too.
 """
 
 import gc
 import json
 import os
 import runpy
+import select
+import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -21,28 +25,51 @@ from pathlib import Path
 
 # Nothing of the project, and nothing it lacks.
 LIBRARIES = (
-    *("aiosqlite", "fakeredis", "fastapi.testclient", "httptools", "httpx2", "psycopg", "pydantic"),
-    *("opentelemetry.metrics", "pydantic_settings", "pytest", "stripe", "typer", "uvloop"),
-    *("sqlalchemy.ext.asyncio", "sqlalchemy.dialects.postgresql.psycopg"),
+    *("aiosqlite", "anyio.pytest_plugin", "anyio._backends._asyncio", "arq.cli", "arq.worker"),
+    *("celery.app.amqp", "celery.apps.worker", "celery.backends.base", "celery.bin.celery"),
+    *("celery.concurrency.thread", "celery.events", "celery.fixups.django", "celery.signals"),
+    *("fakeredis", "fastapi.testclient", "httptools", "httpx2", "kombu.transport.filesystem"),
+    *("kombu.transport.pyamqp", "kombu.transport.redis", "opentelemetry.metrics", "psycopg"),
+    *("pydantic", "pydantic_settings", "pytest", "pytest_cov.plugin", "stripe", "typer", "uvloop"),
+    *("sqlalchemy.ext.asyncio", "sqlalchemy.dialects.postgresql.psycopg", "unittest"),
     *("sqlalchemy.dialects.sqlite.aiosqlite", "uvicorn.main", "uvicorn.protocols.http.auto"),
-    *("uvicorn.lifespan.on", "uvicorn.protocols.websockets.auto", "arq.cli", "arq.worker"),
-    *("celery.bin.celery", "celery.apps.worker", "celery.concurrency.thread", "celery.signals"),
-    *("kombu.transport.filesystem", "kombu.transport.pyamqp", "kombu.transport.redis"),
+    *("uvicorn.lifespan.on", "uvicorn.protocols.websockets.auto"),
 )
 
 MEASURED = "COVERAGE_PROCESS_CONFIG"  # with which coverage asks to be told of a new process
 
 
-def start(
-    folder: str, output: str, errors: str, environment: dict[str, str], arguments: list[str]
-) -> int:
-    """Return the id of a new process, which does as `python -m` with these arguments does.
+Wanted = tuple[str, str, str, dict[str, str], list[str]]  # what `become` takes
 
-    If the first is `-c`, it does as `python` does. It leads a session of its own, and what it
-    prints goes to the end of the files.
+
+def serve(listener: socket.socket) -> Wanted:
+    """Answer until whoever has started this ends. Each fork returns what it is to do."""
+    while True:
+        if sys.stdin in select.select([listener, sys.stdin], [], [])[0]:
+            sys.exit()
+        connection, _ = listener.accept()
+        with connection, connection.makefile("rw", encoding="utf-8") as lines:
+            asked, parameters = json.loads(lines.readline())
+            answer = os.fork() if asked == "start" else status(*parameters)
+            if answer == 0 and asked == "start":
+                wanted: Wanted = tuple(parameters)
+                return wanted
+            lines.write(f"{json.dumps(answer)}\n")
+
+
+def status(process: int) -> int | None:
+    """Return how a process has ended, less than 0 if by a signal; None if it has not."""
+    ended, how = os.waitpid(process, os.WNOHANG)
+    return os.waitstatus_to_exitcode(how) if ended else None
+
+
+def become(
+    folder: str, output: str, errors: str, environment: dict[str, str], arguments: list[str]
+) -> None:
+    """Do as `python -m` with these arguments does; as `python` does if the first is `-c`.
+
+    This process leads a session of its own, and what it prints goes to the end of the files.
     """
-    if child := os.fork():
-        return child
     os.setsid()
     writing = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     for number, file, flags in ((0, os.devnull, 0), (1, output, writing), (2, errors, writing)):
@@ -54,7 +81,8 @@ def start(
     os.environ.update(environment)
     if MEASURED in environment:
         import_module("coverage").process_startup()
-    sys.path[0] = folder
+    paths = environment.get("PYTHONPATH")
+    sys.path[:1] = [folder, *(paths.split(os.pathsep) if paths else ())]
     try:
         if arguments[0] == "-c":
             sys.argv = ["-c", *arguments[2:]]
@@ -68,13 +96,6 @@ def start(
         # To take all of it apart, as Python does at its end, takes as long as most tests.
         sys.stdout.flush()
         os._exit(int(end.code or 0))
-    sys.exit()
-
-
-def status(process: int) -> int | None:
-    """Return how a process has ended, less than 0 if by a signal; None if it has not."""
-    ended, how = os.waitpid(process, os.WNOHANG)
-    return os.waitstatus_to_exitcode(how) if ended else None
 
 
 class Fork:
@@ -113,14 +134,8 @@ class Fork:
 class Forks:
     """Starts modules in the environment of a project, which has its libraries imported: quickly."""
 
-    def __init__(self, python: str | Path, environment: Mapping[str, str]) -> None:
-        self._process = subprocess.Popen(
-            [python, __file__],
-            env={name: environment[name] for name in environment if name != MEASURED},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            encoding="utf-8",
-        )
+    def __init__(self, address: str) -> None:
+        self.address = address
 
     def start(
         self,
@@ -136,17 +151,53 @@ class Forks:
         assert isinstance(pid, int)
         return Fork(pid, lambda: self._ask("status", pid))
 
-    def close(self) -> None:
-        """End once nothing is to be started any more; what was started goes on."""
-        self._process.communicate()
+    def run(
+        self,
+        folder: Path,
+        environment: Mapping[str, str],
+        arguments: list[str],
+        output: Path,
+        timeout: float,
+    ) -> int:
+        """Do so, wait for its end, kill what it has left, and return its exit status."""
+        started = self.start(folder, environment, arguments, output, output)
+        try:
+            return started.wait(timeout)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(started.pid, signal.SIGKILL)
 
-    def _ask(self, *what: object) -> int | None:
-        assert self._process.stdin
-        assert self._process.stdout
-        self._process.stdin.write(f"{json.dumps(what)}\n")
-        self._process.stdin.flush()
-        answer: int | None = json.loads(self._process.stdout.readline())
-        return answer
+    def _ask(self, what: str, *parameters: object) -> int | None:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(self.address)
+            with connection.makefile("rw", encoding="utf-8") as lines:
+                lines.write(f"{json.dumps([what, parameters])}\n")
+                lines.flush()
+                answer: int | None = json.loads(lines.readline())
+                return answer
+
+
+class ForkServer(Forks):
+    """What is forked, as long as it is not closed."""
+
+    def __init__(self, python: str | Path, environment: Mapping[str, str]) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="forks-"))
+        super().__init__(str(self._folder / "socket"))
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(self.address)
+            listener.listen()
+            number = listener.fileno()
+            self._process = subprocess.Popen(
+                [python, __file__, str(number)],
+                env=environment,
+                stdin=subprocess.PIPE,
+                pass_fds=[number],
+            )
+
+    def close(self) -> None:
+        """End it; what it has started goes on."""
+        self._process.communicate()
+        shutil.rmtree(self._folder)
 
 
 if __name__ == "__main__":
@@ -154,7 +205,6 @@ if __name__ == "__main__":
         with suppress(ImportError):
             import_module(library)
     gc.freeze()  # or the first collection in each fork would copy what they share
-    for line in sys.stdin:
-        asked, *parameters = json.loads(line)
-        answer = start(*parameters) if asked == "start" else status(*parameters)
-        print(json.dumps(answer), flush=True)  # noqa: T201
+    with socket.socket(fileno=int(sys.argv[1])) as listening:
+        wanted = serve(listening)
+    become(*wanted)

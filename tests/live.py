@@ -24,12 +24,14 @@ from typing import Self
 from urllib.parse import urlsplit
 
 import psycopg
-from forks import Fork, Forks
+from forks import Fork, Forks, ForkServer
 from project import Project, clean_environment
 from services import POSTGRESQL, RABBITMQ, REDIS
 
 PATIENCE = 120  # seconds: long for a busy machine, and no test waits that long when all is well
 PYTHON = ".venv/bin/python -m "
+# In a fork, which has imported libraries that are plugins too: their asserts are of no interest.
+PYTEST = ("pytest", "-Wignore::pytest.PytestAssertRewriteWarning")
 
 
 def wait_for(condition: Callable[[], bool], what: str) -> None:
@@ -71,9 +73,9 @@ def free_port() -> int:
 
 @cache
 def _forks_in(environment: Path) -> Forks:
-    forks = Forks(environment / "bin/python", clean_environment())
-    atexit.register(forks.close)
-    return forks
+    server = ForkServer(environment / "bin/python", clean_environment())
+    atexit.register(server.close)
+    return server
 
 
 def forks_of(project: Project) -> Forks:

@@ -4,24 +4,20 @@ import ast
 import os
 import re
 import shutil
-import signal
 from collections.abc import Callable
-from contextlib import suppress
 from itertools import product
 from pathlib import Path
 from typing import Protocol
 
 import pytest
 from conftest import Baked, Install
-from live import DATABASES, forks_of
+from live import DATABASES, PYTEST, forks_of
 from mutants import EVERYWHERE, MUTANTS, PROMISES, Mutant
 from project import Variant, clean_environment
 
 can_fork = pytest.mark.skipif(os.name == "nt", reason="Windows cannot fork a process")
 
-# Of libraries that are plugins as well: their own asserts are of no interest.
-ALREADY_IMPORTED = "-Wignore::pytest.PytestAssertRewriteWarning"
-OPTIONS = ["-x", "-q", "--no-cov", "--tb=short", "-p", "no:cacheprovider", ALREADY_IMPORTED]
+OPTIONS = ["-x", "-q", "--no-cov", "--tb=short", "-p", "no:cacheprovider"]
 PATIENCE = 240  # seconds, for a command that takes ten on an idle machine
 ENVIRONMENT = ".venv"
 RUNS = [(variant, mutant) for mutant in MUTANTS for variant in mutant.variants]
@@ -51,14 +47,9 @@ def run_tests(install: Install, tmp_path: Path) -> RunTests:
         output = tmp_path / "output"
         with DATABASES[database](tmp_path) as made:
             environment = clean_environment(TEST_DATABASE_URL=made.url)
+            arguments = [*PYTEST, *OPTIONS, *named]
             forks = forks_of(install(variant))
-            arguments = ["pytest", *OPTIONS, *named]
-            started = forks.start(folder, environment, arguments, output, output)
-            try:
-                status = started.wait(PATIENCE)
-            finally:  # with what it has started
-                with suppress(ProcessLookupError):
-                    os.killpg(started.pid, signal.SIGKILL)
+            status = forks.run(folder, environment, arguments, output, PATIENCE)
         return status, output.read_text(encoding="utf-8", errors="replace")
 
     return run_tests

@@ -2,6 +2,7 @@
 
 import ast
 import io
+import shlex
 import sys
 import tokenize
 from collections.abc import Callable
@@ -9,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from live import BROKERS, postgresql_database
-from project import VARIANTS, Project, Variant
+from live import BROKERS, PYTEST, forks_of, postgresql_database
+from project import VARIANTS, Project, Variant, clean_environment
 
 
 @pytest.fixture(
@@ -42,28 +43,33 @@ def test_mypy_strict_finds_nothing(
 
 
 # Tests that have no use for a database, and take a while.
-NOT_THE_DATABASE = "--ignore=tests/test_config.py -k 'not production and not usable_value'"
+NOT_THE_DATABASE = ("--ignore=tests/test_config.py", "-k", "not production and not usable_value")
 
 
-def test_its_tests_pass(installed: Project, request: pytest.FixtureRequest) -> None:
+def test_its_tests_pass(installed: Project, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     # What they start is started once as users do, in each processing.
     if request.node.callspec.params["installed"].provider == VARIANTS[0].provider:
         installed.run("uv run pytest")
     else:
-        run_forked("", installed)
+        run_forked(installed, tmp_path)
 
 
 def test_its_tests_pass_on_postgresql(installed: Project, tmp_path: Path) -> None:
     with postgresql_database(tmp_path) as database:
-        run_forked(f"--no-cov {NOT_THE_DATABASE}", installed, TEST_DATABASE_URL=database.url)
+        url = database.url
+        run_forked(installed, tmp_path, "--no-cov", *NOT_THE_DATABASE, TEST_DATABASE_URL=url)
 
 
-def run_forked(arguments: str, project: Project, **environment: str) -> None:
-    """Run the tests of a project; the processes they start have the libraries imported."""
-    # To import those takes most of the time. Other systems have no such way to a test's output.
-    plugin = "-p forked" if sys.platform == "linux" else ""
-    environment["PYTHONPATH"] = str(Path(__file__).parent)
-    project.run(f"uv run pytest {plugin} {arguments}", 600, **environment)
+def run_forked(project: Project, folder: Path, *options: str, **environment: str) -> None:
+    """Run the tests of a project in a process that has the libraries imported, as have its own."""
+    if sys.platform != "linux":  # others have no such way to where a test's output goes
+        project.run(shlex.join(["uv", "run", "pytest", *options]), **environment)
+        return
+    forks, output = forks_of(project), folder / "output"
+    environment |= {"FORKS": forks.address, "PYTHONPATH": str(Path(__file__).parent)}
+    arguments = [*PYTEST, "-p", "forked", *options]
+    status = forks.run(project.path, clean_environment(**environment), arguments, output, 600)
+    assert status == pytest.ExitCode.OK, output.read_text(encoding="utf-8", errors="replace")
 
 
 @pytest.mark.parametrize(
@@ -75,11 +81,11 @@ def run_forked(arguments: str, project: Project, **environment: str) -> None:
     ],
 )
 def test_its_tests_pass_with_a_real_broker(
-    install: Callable[[Variant], Project], processing: str, broker: str
+    install: Callable[[Variant], Project], processing: str, broker: str, tmp_path: Path
 ) -> None:
     with BROKERS[broker]() as url:
         project = install(Variant("stripe", processing))
-        run_forked("--no-cov tests/test_service.py", project, TEST_BROKER_URL=url)
+        run_forked(project, tmp_path, "--no-cov", "tests/test_service.py", TEST_BROKER_URL=url)
 
 
 def code_lines(source: str) -> int:
