@@ -210,10 +210,13 @@ def ask(project: Project, code: str, *arguments: str, stdin: str = "") -> str:
 class Server(Process):
     """The service of a project, on a port of its own."""
 
-    def __init__(self, project: Project, environment: dict[str, str], app: str) -> None:
+    def __init__(
+        self, project: Project, environment: dict[str, str], app: str, *, forked: bool = True
+    ) -> None:
         self.port = free_port()
         command = f"{PYTHON}uvicorn {app} --port {self.port}"
-        super().__init__(project.path, command, clean_environment(**environment))
+        forks = forks_of(project) if forked else None
+        super().__init__(project.path, command, clean_environment(**environment), forks)
         self.wait_for_port(self.port)
 
     def post(self, *sent: Delivery, path: str = "/webhooks/stripe") -> list[int]:
@@ -234,7 +237,7 @@ WORKERS = {"celery": "celery -A {app}:celery worker", "arq": "arq {app}.WorkerSe
 
 def worker(project: Project, processing: str, environment: dict[str, str], app: str) -> Process:
     command = PYTHON + WORKERS[processing].format(app=app)
-    return Process(project.path, command, clean_environment(**environment))
+    return Process(project.path, command, clean_environment(**environment), forks_of(project))
 
 
 @dataclass(frozen=True)

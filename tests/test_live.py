@@ -75,14 +75,14 @@ def test_from_an_empty_folder_to_an_effect_that_survives_a_crash(tmp_path: Path)
     assert database.rows("SELECT status, periods_paid FROM subscriptions") == [("active", 1)]
 
     before_its_effect = SLOW | {"HANDLER_SECONDS": "60"}
-    with Server(project, before_its_effect, "tests.slow:app") as server:
+    with Server(project, before_its_effect, "tests.slow:app", forked=False) as server:
         assert server.post(signed_by_the_sdk(project, "evt_second")) == [200]
         wait_for(lambda: database.count("attempts > 0") == 2, "the attempt to begin")
         server.kill()
     assert database.count("state = 'pending'") == 1
     assert database.periods_paid() == 1
 
-    with Server(project, {}, "app.main:app"):
+    with Server(project, {}, "app.main:app", forked=False):
         database.wait_until_all_are_done(2)
     assert database.periods_paid() == 2
 
