@@ -16,12 +16,14 @@ def pytest_sessionstart() -> None:
     # Where pytest lets the output of a test go at the moment, and thus of what the test starts.
     output, errors = (Path(f"/proc/{os.getpid()}/fd/{number}") for number in (1, 2))
 
-    def python(*arguments: str, measured: bool = True, **environment: str) -> Fork:
+    def python(
+        *arguments: str, measured: bool = True, folder: Path = support.ROOT, **environment: str
+    ) -> Fork:
         command = arguments[1:] if arguments[0] == "-m" else arguments
         surroundings = os.environ | environment
         if not measured:
             surroundings.pop(MEASURED, None)
-        process = forks.start(support.ROOT, surroundings, list(command), output, errors)
+        process = forks.start(folder, surroundings, list(command), output, errors)
         support.started.append(process)
         return process
 

@@ -173,12 +173,14 @@ class Server:
         return end(self.process)
 
 
-def python(*arguments: str, measured: bool = True, **environment: str) -> subprocess.Popen[bytes]:
+def python(
+    *arguments: str, measured: bool = True, folder: Path = ROOT, **environment: str
+) -> subprocess.Popen[bytes]:
     """Start Python with the tests' environment; without measuring coverage it starts faster."""
     environment = os.environ | environment
     if not measured:
         environment.pop("COVERAGE_PROCESS_CONFIG", None)
-    process = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, env=environment)
+    process = subprocess.Popen([sys.executable, *arguments], cwd=folder, env=environment)
     started.append(process)
     return process
 

@@ -4,10 +4,10 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from fastapi.testclient import TestClient
@@ -20,6 +20,7 @@ from tests.effects import ORDER_SAMPLE, SUBSCRIPTION_SAMPLE
 from tests.support import (
     FIXTURES,
     NAME,
+    PATIENCE,
     ROOT,
     Server,
     Store,
@@ -217,36 +218,47 @@ asyncio.run(start())
 SECRETS = {name: "0f1e2d3c4b5a" for name in os.environ if re.search("WEBHOOKS?_SECRET$", name)}
 
 
-def start(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+class Started(NamedTuple):
+    """How the start of a service ended, and what it printed."""
+
+    status: int
+    output: str
+    errors: str
+
+
+@pytest.fixture
+def start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., Started]:
     """Start the service in production, in a folder without a .env, and end it."""
-    without = ("ENVIRONMENT", "COVERAGE_PROCESS_CONFIG")  # which would take its time
-    usual = {name: value for name, value in os.environ.items() if name not in without}
-    return subprocess.run(
-        [sys.executable, "-c", "import app.main"],
-        cwd=folder,
-        env=usual | worker.PRODUCTION | {"PYTHONPATH": str(ROOT)} | SECRETS | environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    monkeypatch.delenv("ENVIRONMENT")
+
+    def start(**environment: str) -> Started:
+        environment = worker.PRODUCTION | {"PYTHONPATH": str(ROOT)} | SECRETS | environment
+        code = "import app.main"
+        process = python("-c", code, measured=False, folder=tmp_path, **environment)
+        return Started(process.wait(PATIENCE), *capfd.readouterr())
+
+    return start
 
 
-def test_production_is_the_default_and_starts_with_real_secrets(tmp_path: Path) -> None:
-    started = start(tmp_path)
-    assert (started.returncode, started.stdout) == (0, "")
+def test_production_is_the_default_and_starts_with_real_secrets(
+    start: Callable[..., Started],
+) -> None:
+    assert start()[:2] == (0, "")
 
 
 @pytest.mark.parametrize("value", [" , ", "good,change-me", "\udcff" * 16])
 @pytest.mark.parametrize("name", SECRETS)
 def test_production_does_not_start_without_a_real_secret(
-    tmp_path: Path, name: str, value: str
+    start: Callable[..., Started], name: str, value: str
 ) -> None:
-    refused = start(tmp_path, **{name: value})
+    refused = start(**{name: value})
 
-    assert refused.returncode == 1
-    assert len(refused.stderr.strip().splitlines()) == 1
-    assert name in refused.stderr
-    assert value not in refused.stderr
+    assert refused.status == 1
+    assert len(refused.errors.strip().splitlines()) == 1
+    assert name in refused.errors
+    assert value not in refused.errors
 
 
 @pytest.mark.parametrize(
@@ -256,17 +268,19 @@ def test_production_does_not_start_without_a_real_secret(
         ("DATABASE_URL", "sqlite://"),
     ],
 )
-def test_a_setting_without_a_usable_value_is_named(tmp_path: Path, name: str, value: str) -> None:
-    refused = start(tmp_path, **{name: value})
+def test_a_setting_without_a_usable_value_is_named(
+    start: Callable[..., Started], name: str, value: str
+) -> None:
+    refused = start(**{name: value})
 
-    assert refused.returncode == 1
-    assert len(refused.stderr.strip().splitlines()) == 1
-    assert name in refused.stderr
+    assert refused.status == 1
+    assert len(refused.errors.strip().splitlines()) == 1
+    assert name in refused.errors
 
 
 @pytest.mark.skipif(worker.IN_PROCESS, reason="this service has no broker")
-def test_production_does_not_start_without_a_broker(tmp_path: Path) -> None:
-    refused = start(tmp_path, BROKER_URL="")
-    assert refused.returncode == 1
-    assert "BROKER_URL" in refused.stderr
-    assert len(refused.stderr.strip().splitlines()) == 1
+def test_production_does_not_start_without_a_broker(start: Callable[..., Started]) -> None:
+    refused = start(BROKER_URL="")
+    assert refused.status == 1
+    assert "BROKER_URL" in refused.errors
+    assert len(refused.errors.strip().splitlines()) == 1

@@ -27,6 +27,7 @@ BROKER_SECONDS = 5  # for Redis to connect, and to answer
 # How old a new job is said to be, so that a worker whose clock is slow takes it at once: in arq's
 # log that is its delay.
 AGE_SECONDS = 3600
+GATHER_SECONDS = 0.01  # for which a job that has begun waits for others, to tell Redis of all
 
 
 class BrokerSettings(Settings):
@@ -68,17 +69,29 @@ async def drain() -> None:
 
 async def attempt(ctx: dict[str, Any], id: int, attempts: int) -> None:
     """Attempt an event in the worker."""
-    # As if it were due when arq gives it up: or all workers would look at it before what is new,
-    # time and again, and for that long if this one is killed.
+    begun: dict[str, float] = ctx["begun"]
+    begun[ctx["job_id"]] = timestamp_ms() + 1000 * (WorkerSettings.job_timeout + 10)
+    async with asyncio.TaskGroup() as meanwhile:
+        if len(begun) == 1:  # the first puts off those that begin soon after it, too
+            meanwhile.create_task(_put_off(begun, ctx["redis"]))
+        await process_key(ctx["inbox"], Key(id, attempts))
+
+
+async def _put_off(begun: dict[str, float], redis: ArqRedis) -> None:
+    # As if they were due when arq gives them up: or all workers would look at them before what is
+    # new, time and again, and for that long if this one is killed.
+    try:
+        await asyncio.sleep(GATHER_SECONDS)
+    finally:
+        jobs = begun.copy()
+        begun.clear()
     with suppress(RedisError):
-        given_up = timestamp_ms() + 1000 * (WorkerSettings.job_timeout + 10)
-        await ctx["redis"].zadd(default_queue_name, {ctx["job_id"]: given_up}, xx=True)
-    await process_key(ctx["inbox"], Key(id, attempts))
+        await redis.zadd(default_queue_name, jobs, xx=True)
 
 
 async def begin(ctx: dict[str, Any]) -> None:
     """Open the inbox of a worker, and bound the end of its process."""
-    ctx["inbox"] = Inbox()
+    ctx |= {"inbox": Inbox(), "begun": {}}
     if main := asyncio.current_task():  # which ends before arq waits for what it has cancelled
         main.add_done_callback(lambda _: end_within(ENDING_SECONDS))
 

@@ -1,8 +1,6 @@
 """What fits the model gets in, and nothing else."""
 
 import hashlib
-import subprocess
-import sys
 from http import HTTPStatus
 
 import pytest
@@ -11,7 +9,7 @@ from fastapi.testclient import TestClient
 from app.inbox import Inbox
 from app.services import billing
 from tests.payloads import BAD_IDS, HALF_A_CHARACTER, NOT_AN_EVENT, NOT_JSON, body
-from tests.support import ROOT, Refusals, Store, handle
+from tests.support import PATIENCE, Refusals, Store, handle, python
 
 URL = "/webhooks/unsigned"
 BODIES = NOT_JSON | NOT_AN_EVENT | BAD_IDS | {"no data": body(data=None), "flat": body(data=[1])}
@@ -63,11 +61,9 @@ def test_the_refusal_is_documented(client: TestClient) -> None:
     assert "WebhookEvent" in answers["422"]["description"]
 
 
-def test_the_start_warns_that_nothing_is_verified() -> None:
-    started = subprocess.run(
-        [sys.executable, "-c", "import app.main"], cwd=ROOT, capture_output=True, text=True
-    )
-    assert "verifies no signature" in started.stderr
+def test_the_start_warns_that_nothing_is_verified(capfd: pytest.CaptureFixture[str]) -> None:
+    assert python("-c", "import app.main", measured=False).wait(PATIENCE) == 0
+    assert "verifies no signature" in capfd.readouterr().err
 
 
 @pytest.mark.anyio
