@@ -1,75 +1,89 @@
-"""What a verified webhook is, and why one is turned away."""
+"""What a verified webhook is: a `Delivery` on its way in, an `Event` in a handler."""
 
 import json
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from pydantic_core import from_json
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-NAME_LENGTH = 255  # characters of an event's id and of its type
+from app.webhooks.refusals import InvalidEvent
 
-
-class Unauthorized(Exception):
-    """The signature does not prove who sent this. The text is for the log, not for the sender."""
-
-
-class Malformed(Exception):
-    """The sender is who it should be, but this is no event: not JSON, or without id or type."""
-
-
-class LeaseLost(Exception):
-    """Another attempt has taken this event over, or it is finished: nothing was committed."""
-
-
-Transaction = Callable[[], AbstractAsyncContextManager[AsyncConnection]]
-
-
-def _outside_processing() -> NoReturn:
-    raise RuntimeError("only an event that is being handled has a transaction")
+MAX_TEXT_LENGTH = 255  # characters of an event's id and of its type
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
-    """A webhook whose signature was verified."""
+class Delivery:
+    """A webhook whose sender was verified. This is what a verifier returns."""
 
-    provider: str
     id: str
-    """The provider's id: the same for every delivery and every attempt, so an idempotency key."""
+    """The sender's id of the event: the same for every delivery of it."""
     type: str
     payload: bytes = field(repr=False)
     """The body, byte for byte as it was signed."""
     data: Any = field(repr=False)
-    """The body as parsed JSON."""
-    transaction: Transaction = field(default=_outside_processing, repr=False, compare=False)
-    """`async with event.transaction() as db:` commits what is done with the SQLAlchemy connection
-    `db` together with the event's being done, or not at all: exactly once. Raises `LeaseLost`."""
+    """The parsed body."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A stored event. This is what a handler is given."""
+
+    endpoint: str
+    """The name of the endpoint that received it, as `app/endpoints.py` has it."""
+    id: str
+    """The sender's id: the same for every delivery and every attempt, so an idempotency key."""
+    type: str
+    payload: bytes = field(repr=False)
+    """The body, byte for byte as it was signed."""
+    data: Any = field(repr=False)
+    """The parsed body."""
+    transaction: Callable[[], AbstractAsyncContextManager[AsyncConnection]] = field(repr=False)
+    """`async with event.transaction() as db:` yields a SQLAlchemy connection.
+
+    Its writes are committed together with the event's being done, or not at all: exactly once.
+    A handler may open one transaction. On SQLite it may stay open for 2 seconds, because all
+    writers wait for it.
+
+    Raises:
+        LeaseLost: another attempt has taken over; nothing was committed.
+        StoreUnavailable: the database did not open the transaction.
+    """
 
 
 def parse_json(payload: bytes) -> Any:
     """Parse a body as strict JSON (RFC 8259).
 
     Raises:
-        Malformed: not JSON, nested too deeply, or with NaN or a number too long to be one.
+        InvalidEvent: not UTF-8, not JSON, nested too deeply, or with NaN or too long a number.
     """
-    with suppress(ValueError):
-        return from_json(payload, allow_inf_nan=False)
-    # That is twice as fast, but takes no escaped half of a pair of surrogates, which JSON allows.
     try:
-        return json.loads(payload.decode(), parse_constant=int)  # which NaN is not
-    except (ValueError, RecursionError) as error:
-        raise Malformed("not JSON") from error
+        return json.loads(payload.decode(), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        raise InvalidEvent("not JSON") from None
 
 
-def name(value: object, what: str) -> str:
+def _refuse_constant(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def checked_text(value: object, what: str) -> str:
     """Return an event's id or type as text that every database can store and every log can show.
 
+    Args:
+        value: A string, or a whole number.
+        what: What it is, for the log.
+
     Raises:
-        Malformed: missing, too long, or with characters that do not print.
+        InvalidEvent: missing, empty, longer than 255 characters, or not printable.
     """
-    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-    if not isinstance(text, str) or not 0 < len(text) <= NAME_LENGTH or not text.isprintable():
-        raise Malformed(f"no usable {what}")
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    text = str(value) if is_number else value
+    if not isinstance(text, str) or not text:
+        raise InvalidEvent(f"no {what}")
+    if len(text) > MAX_TEXT_LENGTH:
+        raise InvalidEvent(f"{what} longer than {MAX_TEXT_LENGTH} characters")
+    if not text.isprintable():
+        raise InvalidEvent(f"{what} with characters that do not print")
     return text

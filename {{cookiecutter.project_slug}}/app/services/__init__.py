@@ -1,1 +1,1 @@
-"""Your business logic: what the handlers call."""
+"""Yours: the business logic that the handlers call, and its tables."""

@@ -1,0 +1,1 @@
+"""The durable inbox: every event is committed here before it is acknowledged."""

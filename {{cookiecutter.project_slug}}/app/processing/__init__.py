@@ -1,0 +1,1 @@
+"""The processing of an event: dispatched, attempted, retried, and in the end done or dead."""

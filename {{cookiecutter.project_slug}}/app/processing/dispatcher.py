@@ -1,0 +1,51 @@
+"""The dispatcher: passes due events on, woken by new ones, or by the clock for all others."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from app.inbox.group_commit import describe
+from app.inbox.inbox import Inbox
+from app.processing.queue import Queue
+from app.settings import settings
+from app.webhooks.endpoint import Endpoints
+
+logger = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def dispatching(inbox: Inbox, endpoints: Endpoints) -> AsyncIterator[None]:
+    """Dispatch due events for as long as the block lasts, whatever happens to the broker.
+
+    At its end, handlers of this process may go on for `GRACE_PERIOD_SECONDS`.
+    """
+    queue = Queue(inbox, endpoints)
+    stopping = asyncio.Event()
+    dispatcher = asyncio.create_task(_dispatch(inbox, queue, stopping))
+    try:
+        yield
+    finally:
+        stopping.set()
+        inbox.wake.set()
+        await dispatcher
+        await queue.close()
+
+
+async def _dispatch(inbox: Inbox, queue: Queue, stopping: asyncio.Event) -> None:
+    while not stopping.is_set():
+        inbox.wake.clear()
+        try:
+            if await queue.dispatch() == 0:
+                await _wait(inbox.wake)
+        except Exception as error:
+            reason = f"{describe(error)}"
+            logger.error("nothing dispatched: %s; trying again", reason)
+            await _wait(stopping)
+
+
+async def _wait(event: asyncio.Event) -> None:
+    """Wait for an event, or for `POLL_INTERVAL_SECONDS`."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(settings.poll_interval_seconds):
+            await event.wait()

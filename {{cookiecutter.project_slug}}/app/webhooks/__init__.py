@@ -1,0 +1,1 @@
+"""A request: its route, the verification of its signature, and the answer."""

@@ -1,0 +1,75 @@
+"""An endpoint: where webhooks of one sender arrive, who verifies them, and who handles them."""
+
+import inspect
+import pkgutil
+import re
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from app import handlers
+from app.events import Delivery, Event
+
+Verify = Callable[..., Awaitable[Delivery]]
+Handler = Callable[[Event], Coroutine[Any, Any, None]]
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One line of `app/endpoints.py`.
+
+    Args:
+        name: Its path is `/webhooks/<name>`. Stored events carry the name, so keep it.
+        verify: A FastAPI dependency that returns the `Delivery` of an authentic request: a
+            verifier of `app/webhooks/`, or a function of your own.
+        handler: An `async def` function that is given each `Event`.
+
+    Raises:
+        SystemExit: one of them cannot be used.
+    """
+
+    name: str
+    verify: Verify
+    handler: Handler
+
+    def __post_init__(self) -> None:
+        where = f"app/endpoints.py: endpoint {self.name!r}"
+        if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", self.name):
+            raise SystemExit(f"{where}: use lower-case letters, digits and hyphens for the name")
+        if not callable(self.verify):
+            raise SystemExit(f"{where}: verify must be a verifier or a dependency function")
+        if not inspect.iscoroutinefunction(self.handler):
+            raise SystemExit(f"{where}: its handler must be a function made with `async def`")
+
+
+Endpoints = Mapping[str, Endpoint]
+
+
+def by_name(endpoints: Sequence[Endpoint]) -> Endpoints:
+    """Return the endpoints by their names.
+
+    Raises:
+        SystemExit: two of them have the same name.
+    """
+    names = [endpoint.name for endpoint in endpoints]
+    for name in names:
+        if names.count(name) > 1:
+            raise SystemExit(f"app/endpoints.py: two endpoints are called {name!r}: rename one")
+    return dict(zip(names, endpoints, strict=True))
+
+
+def check_handlers(endpoints: Sequence[Endpoint]) -> None:
+    """Refuse a handler that no endpoint uses: its events would never arrive.
+
+    Raises:
+        SystemExit: a module in `app/handlers/` has a `handle` that `app/endpoints.py` leaves out.
+    """
+    used = [endpoint.handler for endpoint in endpoints]
+    for module in pkgutil.iter_modules(handlers.__path__):
+        handle = getattr(import_module(f"app.handlers.{module.name}"), "handle", None)
+        if inspect.iscoroutinefunction(handle) and handle not in used:
+            raise SystemExit(
+                f"app/handlers/{module.name}.py has a handler that no endpoint uses:"
+                " list it in app/endpoints.py, or give the function another name"
+            )

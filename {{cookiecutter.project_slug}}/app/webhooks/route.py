@@ -1,0 +1,146 @@
+"""The route of a webhook: read, verify, store, acknowledge. Processing comes after the answer."""
+
+import logging
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
+from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
+from opentelemetry import metrics
+
+from app.events import Delivery
+from app.inbox.group_commit import StoreUnavailable
+from app.inbox.inbox import Added, Inbox
+from app.processing.dispatcher import dispatching
+from app.settings import settings
+from app.webhooks.endpoint import Endpoint, Endpoints, by_name
+from app.webhooks.refusals import Refused
+from app.webhooks.verifier import Verifier
+
+logger = logging.getLogger(__name__)
+meter = metrics.get_meter(__name__)
+received = meter.create_counter("webhooks.received", description="acknowledged deliveries")
+refused = meter.create_counter("webhooks.refused", description="refused deliveries, by reason")
+
+
+def webhook_router(endpoints: Sequence[Endpoint]) -> APIRouter:
+    """Return a router with a route for each endpoint, and a lifespan that processes the events.
+
+    `application.include_router(webhook_router(endpoints))` is all that an application needs.
+
+    Raises:
+        SystemExit: an endpoint cannot be used; the line says why.
+    """
+    named = by_name(endpoints)
+    router = APIRouter(lifespan=_lifespan(named), route_class=WebhookRoute, tags=["webhooks"])
+    for endpoint in endpoints:
+        _check(endpoint)
+        _add_route(router, endpoint)
+    return router
+
+
+def _add_route(router: APIRouter, endpoint: Endpoint) -> None:
+    verified = Annotated[Delivery, Depends(endpoint.verify)]
+
+    @router.post(f"/webhooks/{endpoint.name}", name=endpoint.name, responses=ANSWERS)
+    async def receive(delivery: verified, inbox: StartedInbox) -> Response:
+        """Acknowledge an event once it is committed, new or not."""
+        try:
+            added = await inbox.add(endpoint.name, delivery)
+        except StoreUnavailable as error:
+            logger.error("%s %s: not acknowledged: %s", endpoint.name, delivery.id, error)
+            raise TryAgain from None
+        if differs(added, endpoint):
+            logger.warning("%s %s: %s", endpoint.name, delivery.id, added.value)
+        received.add(1, {"endpoint": endpoint.name, "duplicate": added is not Added.NEW})
+        return JSONResponse({"received": True})
+
+
+async def started_inbox(request: Request) -> Inbox:
+    """Return the inbox of this process. A FastAPI dependency."""
+    inbox: Inbox | None = getattr(request.state, "inbox", None)
+    if inbox is None:
+        logger.error(
+            "the lifespan of the webhooks' router has not run, as in an application that is"
+            " mounted: use application.include_router(webhook_router(endpoints))"
+        )
+        raise TryAgain
+    return inbox
+
+
+StartedInbox = Annotated[Inbox, Depends(started_inbox)]
+
+
+class TryAgain(HTTPException):
+    """503: the event was not stored. Senders repeat what is answered like this."""
+
+    def __init__(self) -> None:
+        super().__init__(503, "try again later", {"Retry-After": "10"})
+
+
+class WebhookRoute(APIRoute):
+    """A route that logs and counts its refusals.
+
+    See https://fastapi.tiangolo.com/how-to/custom-request-and-route/.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return the function that answers a request."""
+        answer = super().get_route_handler()
+
+        async def answer_or_refuse(request: Request) -> Response:
+            try:
+                return await answer(request)
+            except Refused as refusal:
+                refused.add(1, {"endpoint": self.name, "reason": refusal.reason})
+                status = refusal.status_code
+                logger.warning("%s: refused with %d: %s", self.name, status, refusal.reason)
+                raise
+
+        return answer_or_refuse
+
+
+def differs(added: Added, endpoint: Endpoint) -> bool:
+    """Tell whether a duplicate may really be another event, under an id that is not unique."""
+    if added is Added.OTHER_BODY:
+        return not getattr(endpoint.verify, "body_may_vary", False)
+    return added is Added.OTHER_TYPE
+
+
+def _check(endpoint: Endpoint) -> None:
+    verifier = endpoint.verify
+    if not isinstance(verifier, Verifier):
+        return
+    if verifier.warning:
+        logger.warning("/webhooks/%s: %s", endpoint.name, verifier.warning)
+    problem = verifier.secrets.problem() if verifier.secrets else ""
+    if problem and settings.environment == "production":
+        raise SystemExit(problem)
+    if problem:
+        logger.warning("%s", problem)
+
+
+def _lifespan(endpoints: Endpoints) -> Callable[[FastAPI], Any]:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Inbox]]:
+        inbox = Inbox()
+        await inbox.open()
+        async with dispatching(inbox, endpoints):
+            yield {"inbox": inbox}
+        await inbox.close()
+
+    return lifespan
+
+
+RECEIVED = {"application/json": {"example": {"received": True}}}
+ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The event is stored, now or since before.", "content": RECEIVED},
+    400: {"description": "Authentic, but not JSON, or without an id or a type."},
+    401: {"description": "The signature is missing, malformed, wrong, stale or from the future."},
+    408: {"description": "The body did not arrive in time."},
+    413: {"description": "The body is too large."},
+    415: {"description": "The body is compressed."},
+    503: {"description": "The event could not be stored: try again after Retry-After seconds."},
+}
