@@ -12,7 +12,8 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from app.database import NOW, create_engine, is_sqlite, url
+from app.database import NOW, is_sqlite, url
+from app.inbox.engines import create_engine
 from app.inbox.table import webhook_events
 from app.samples import sample, sample_files
 from app.webhooks.endpoint import Endpoint

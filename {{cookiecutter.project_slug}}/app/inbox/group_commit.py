@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError
 
-from app.database import create_engine, is_sqlite
+from app.database import is_sqlite
+from app.inbox.engines import create_engine
 from app.inbox.table import create_tables
 
 MAX_BATCH = 100  # calls

@@ -3,10 +3,12 @@
 import asyncio
 import enum
 import logging
+import math
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import psycopg
 import sqlalchemy as sa
@@ -15,9 +17,11 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.database import create_handlers_engine, is_sqlite, is_temporary, unusable
+from app.database import is_sqlite
 from app.events import Delivery
-from app.inbox import statements
+from app.inbox import sqlite_driver, statements
+from app.inbox.connections import Connections
+from app.inbox.engines import CONNECT_SECONDS, create_handlers_engine, is_temporary, unusable
 from app.inbox.group_commit import GroupCommit, StoreUnavailable, describe
 from app.settings import settings
 
@@ -25,6 +29,8 @@ QUEUE_WINDOW = 1000  # events that messages may refer to: the rest of a backlog 
 DISPATCH_BATCH = 100  # events
 CANCEL_SECONDS = 2  # for a handler to end that was cancelled
 SQLITE_TRANSACTION_SECONDS = 2  # well below ACK_DEADLINE_SECONDS: all writers wait for it
+
+LOCK_POLL_SECONDS = 0.01
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +98,7 @@ class Inbox:
         self._write_lock = asyncio.Lock()
         self._handlers_lock = asyncio.Lock()
         self._commits = GroupCommit(OPERATIONS, self._write_lock, durable=durable)
-        self._engine = create_handlers_engine()
+        self._connections = Connections(create_handlers_engine())
         self.wake = asyncio.Event()
         """Set when there may be something to dispatch. The dispatcher clears it."""
 
@@ -117,7 +123,7 @@ class Inbox:
     async def close(self) -> None:
         """Wait for what is being committed, and disconnect."""
         await self._commits.close()
-        await self._engine.dispose()
+        await self._connections.close()
 
     async def add(self, endpoint: str, delivery: Delivery) -> Added:
         """Store an event for good, unless it is there already.
@@ -193,15 +199,12 @@ class Inbox:
             StoreUnavailable: the transaction could not be opened.
             TransactionTooLong: on SQLite, it was open for more than 2 seconds.
         """
-        limit = SQLITE_TRANSACTION_SECONDS if is_sqlite else None
         async with self._turn(), self._begin(claim) as connection:
-            try:
-                async with asyncio.timeout(limit):
+            if is_sqlite:
+                async with _time_limit(connection):
                     yield connection
-            except TimeoutError as error:
-                if limit is None:
-                    raise
-                raise TransactionTooLong from error
+            else:
+                yield connection
             await _check_open(connection)
 
     @asynccontextmanager
@@ -221,13 +224,42 @@ class Inbox:
     async def _begin(self, claim: Claim) -> AsyncIterator[AsyncConnection]:
         async with AsyncExitStack() as stack:
             try:
-                connection = await stack.enter_async_context(self._engine.begin())
-                done = await connection.execute(statements.COMPLETE_IN_TRANSACTION, claim.key())
+                connection = await stack.enter_async_context(self._connections.transaction())
+                is_latest = await _mark_done(connection, claim)
             except (OperationalError, InterfaceError, PoolTimeout, OSError) as error:
                 raise StoreUnavailable(describe(error)) from error
-            if done.first() is None:
+            if not is_latest:
                 raise LeaseLost
             yield connection
+
+
+async def _mark_done(connection: AsyncConnection, claim: Claim) -> bool:
+    """Mark the event done. On SQLite, wait for other processes to end their writes."""
+    give_up_at = time.monotonic() + CONNECT_SECONDS
+    while True:
+        try:
+            rows = await connection.exec_driver_sql(statements.COMPLETE_IN_TRANSACTION, claim.key())
+            return rows.first() is not None
+        except OperationalError as error:
+            if not is_sqlite or not is_temporary(error) or time.monotonic() > give_up_at:
+                raise
+        await asyncio.sleep(LOCK_POLL_SECONDS)
+
+
+@asynccontextmanager
+async def _time_limit(connection: AsyncConnection) -> AsyncIterator[None]:
+    raw = await connection.get_raw_connection()
+    driver = cast("sqlite_driver.Connection", raw.driver_connection)
+    driver.deadline = time.monotonic() + SQLITE_TRANSACTION_SECONDS
+    try:
+        async with asyncio.timeout(SQLITE_TRANSACTION_SECONDS):
+            yield
+    except (TimeoutError, OperationalError) as error:
+        if time.monotonic() >= driver.deadline:
+            raise TransactionTooLong from error
+        raise
+    finally:
+        driver.deadline = math.inf
 
 
 async def _check_open(connection: AsyncConnection) -> None:
@@ -236,7 +268,7 @@ async def _check_open(connection: AsyncConnection) -> None:
         raise RuntimeError("the handler ended the transaction itself: leave that to `async with`")
     if not is_sqlite:
         raw = await connection.get_raw_connection()
-        driver = cast("psycopg.AsyncConnection", raw.driver_connection)
+        driver = cast("psycopg.AsyncConnection[Any]", raw.driver_connection)
         if driver.info.transaction_status == TransactionStatus.INERROR:
             raise RuntimeError("a statement failed, so PostgreSQL rolls the transaction back")
 

@@ -11,6 +11,8 @@ from app.processing.queue import Queue
 from app.settings import settings
 from app.webhooks.endpoint import Endpoints
 
+STOP_SECONDS = 5  # for what is being dispatched at the end: a broker may hang
+
 logger = logging.getLogger(__name__)
 
 
@@ -28,7 +30,8 @@ async def dispatching(inbox: Inbox, endpoints: Endpoints) -> AsyncIterator[None]
     finally:
         stopping.set()
         inbox.wake.set()
-        await dispatcher
+        await asyncio.wait([dispatcher], timeout=STOP_SECONDS)
+        dispatcher.cancel()
         await queue.close()
 
 
