@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
+from pydantic import BaseModel
 
 from app.webhooks.endpoint import Endpoint
 from app.webhooks.verifier import Verifier
@@ -73,6 +74,9 @@ def add_examples(app: FastAPI, endpoints: Sequence[Endpoint]) -> None:
             operation = document["paths"].get(f"/webhooks/{endpoint.name}", {}).get("post")
             if types and operation is not None:
                 _show(operation, sample(endpoint, types[0]))
+            model = getattr(endpoint.verify, "model", None)
+            if model is not None and operation is not None:
+                _show_model(document, operation, model)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]
@@ -87,3 +91,14 @@ def _show(operation: dict[str, Any], example: Sample) -> None:
     ]
     if example.headers and HINT not in operation["description"]:
         operation["description"] += f"\n\n{HINT}"
+
+
+def _show_model(
+    document: dict[str, Any], operation: dict[str, Any], model: type[BaseModel]
+) -> None:
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    schemas = schema.pop("$defs", {}) | {model.__name__: schema}
+    document.setdefault("components", {}).setdefault("schemas", {}).update(schemas)
+    body = operation.setdefault("requestBody", {}).setdefault("content", {})
+    reference = {"$ref": f"#/components/schemas/{model.__name__}"}
+    body.setdefault("application/json", {})["schema"] = reference

@@ -1,10 +1,9 @@
-"""An example of business logic on tables of your own: replace it.
+"""Yours: an example of business logic, on tables of its own. Replace it.
 
-Events arrive in any order: a cancelled subscription stays cancelled, and `paid_until` never goes
-back, whatever comes later.
+Events arrive in any order, so each brings along when it happened. What is older than the status of
+a subscription does not change it, one that was cancelled stays cancelled, and `paid_until` never
+goes back.
 """
-
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -17,6 +16,7 @@ subscriptions = sa.Table(
     sa.Column("id", sa.Text, primary_key=True),
     sa.Column("customer", sa.Text, nullable=False),
     sa.Column("status", sa.Text, nullable=False),
+    sa.Column("status_since", sa.BigInteger, nullable=False),  # seconds since the epoch
     sa.Column("paid_until", sa.BigInteger),  # seconds since the epoch
     sa.Column("periods_paid", sa.Integer, nullable=False, default=0),
 )
@@ -29,38 +29,57 @@ orders = sa.Table(
 )
 
 
-async def activate_subscription(db: AsyncConnection, id: str, customer: str) -> None:
+async def activate_subscription(
+    db: AsyncConnection, subscription_id: str, customer_id: str, happened_at: int
+) -> None:
     """The customer has subscribed."""
-    await _upsert(db, id, customer, status="active")
+    await _set_status(db, subscription_id, customer_id, "active", happened_at)
 
 
-async def extend_subscription(db: AsyncConnection, id: str, customer: str, paid_until: int) -> None:
+async def extend_subscription(
+    db: AsyncConnection, subscription_id: str, customer_id: str, happened_at: int, paid_until: int
+) -> None:
     """One more period is paid for."""
-    await _upsert(db, id, customer, status="active")
-    paid, periods = subscriptions.c.paid_until, subscriptions.c.periods_paid
-    latest = sa.case((paid > paid_until, paid), else_=paid_until)
-    changes: dict[str, Any] = {"paid_until": latest, "periods_paid": periods + 1}
-    await db.execute(sa.update(subscriptions).where(subscriptions.c.id == id).values(**changes))
+    await _set_status(db, subscription_id, customer_id, "active", happened_at)
+    known = subscriptions.c.paid_until
+    later = sa.case((known > paid_until, known), else_=paid_until)
+    one_more = subscriptions.c.periods_paid + 1
+    statement = sa.update(subscriptions).where(subscriptions.c.id == subscription_id)
+    await db.execute(statement.values(paid_until=later, periods_paid=one_more))
 
 
-async def mark_payment_failed(db: AsyncConnection, id: str, customer: str) -> None:
+async def mark_payment_failed(
+    db: AsyncConnection, subscription_id: str, customer_id: str, happened_at: int
+) -> None:
     """The customer owes for a period."""
-    await _upsert(db, id, customer, status="past_due")
+    await _set_status(db, subscription_id, customer_id, "past_due", happened_at)
 
 
-async def cancel_subscription(db: AsyncConnection, id: str, customer: str) -> None:
+async def cancel_subscription(
+    db: AsyncConnection, subscription_id: str, customer_id: str, happened_at: int
+) -> None:
     """The subscription has ended."""
-    await _upsert(db, id, customer, status="cancelled")
+    await _set_status(db, subscription_id, customer_id, "cancelled", happened_at)
 
 
-async def mark_order_paid(db: AsyncConnection, id: str, amount: int, currency: str) -> None:
+async def mark_order_paid(db: AsyncConnection, order_id: str, amount: int, currency: str) -> None:
     """A single order is paid for."""
-    statement = insert(orders).values(id=id, amount=amount, currency=currency)
+    statement = insert(orders).values(id=order_id, amount=amount, currency=currency)
     await db.execute(statement.on_conflict_do_nothing())
 
 
-async def _upsert(db: AsyncConnection, id: str, customer: str, status: str) -> None:
-    statement = insert(subscriptions).values(id=id, customer=customer, status=status)
-    alive = subscriptions.c.status != "cancelled"
-    again: dict[str, Any] = {"index_elements": ["id"], "set_": {"status": status}, "where": alive}
-    await db.execute(statement.on_conflict_do_update(**again))
+async def _set_status(
+    db: AsyncConnection, subscription_id: str, customer_id: str, status: str, happened_at: int
+) -> None:
+    statement = insert(subscriptions).values(
+        id=subscription_id, customer=customer_id, status=status, status_since=happened_at
+    )
+    may_change = subscriptions.c.status != "cancelled"
+    if status != "cancelled":
+        may_change &= subscriptions.c.status_since <= happened_at
+    update = statement.on_conflict_do_update(
+        index_elements=["id"],
+        set_={"status": status, "status_since": happened_at},
+        where=may_change,
+    )
+    await db.execute(update)

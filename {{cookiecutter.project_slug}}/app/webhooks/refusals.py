@@ -1,17 +1,20 @@
 """The refusals of a webhook. FastAPI answers each with its status; the route logs its reason."""
 
+from typing import Any
+
 from fastapi import HTTPException, status
 
 
 class Refused(HTTPException):
     """A request that is not accepted.
 
-    `detail` is for the sender and says little. `reason` is for the log and the counter: it quotes
-    nothing of the request but ids that help to find the delivery at the provider.
+    `detail` is for the sender and says little. `reason` is for the log and the counter, and quotes
+    nothing of the request. Notes (`add_note`) are for the log only: ids that help to find the
+    delivery at its sender.
     """
 
     def __init__(
-        self, status_code: int, detail: str, reason: str, headers: dict[str, str] | None = None
+        self, status_code: int, detail: Any, reason: str, headers: dict[str, str] | None = None
     ) -> None:
         super().__init__(status_code, detail, headers)
         self.reason = reason
@@ -54,8 +57,8 @@ class UnsupportedEncoding(Refused):
 
     def __init__(self, encoding: str) -> None:
         detail = "send the body without Content-Encoding"
-        reason = f"Content-Encoding {encoding[:20]!a}"
-        super().__init__(status.HTTP_415_UNSUPPORTED_MEDIA_TYPE, detail, reason)
+        super().__init__(status.HTTP_415_UNSUPPORTED_MEDIA_TYPE, detail, "unsupported encoding")
+        self.add_note(f"Content-Encoding {encoding[:20]!a}")
 
 
 class SenderGone(Refused):

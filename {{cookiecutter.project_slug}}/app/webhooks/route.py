@@ -44,7 +44,7 @@ def webhook_router(endpoints: Sequence[Endpoint]) -> APIRouter:
 def _add_route(router: APIRouter, endpoint: Endpoint) -> None:
     verified = Annotated[Delivery, Depends(endpoint.verify)]
 
-    @router.post(f"/webhooks/{endpoint.name}", name=endpoint.name, responses=ANSWERS)
+    @router.post(f"/webhooks/{endpoint.name}", name=endpoint.name, responses=_answers(endpoint))
     async def receive(delivery: verified, inbox: StartedInbox) -> Response:
         """Acknowledge an event once it is committed, new or not."""
         try:
@@ -56,6 +56,11 @@ def _add_route(router: APIRouter, endpoint: Endpoint) -> None:
             logger.warning("%s %s: %s", endpoint.name, delivery.id, added.value)
         received.add(1, {"endpoint": endpoint.name, "duplicate": added is not Added.NEW})
         return JSONResponse({"received": True})
+
+    @router.post(f"/webhooks/{endpoint.name}/", include_in_schema=False)
+    async def refuse_trailing_slash() -> None:
+        """Answer 404. FastAPI would redirect, and senders take a redirect for a failure."""
+        raise HTTPException(404)
 
 
 async def started_inbox(request: Request) -> Inbox:
@@ -95,8 +100,9 @@ class WebhookRoute(APIRoute):
                 return await answer(request)
             except Refused as refusal:
                 refused.add(1, {"endpoint": self.name, "reason": refusal.reason})
-                status = refusal.status_code
-                logger.warning("%s: refused with %d: %s", self.name, status, refusal.reason)
+                # Notes help to find a refused event at its sender: an id, the body's SHA-256.
+                why = "; ".join([refusal.reason, *getattr(refusal, "__notes__", [])])
+                logger.warning("%s: refused with %d: %s", self.name, refusal.status_code, why)
                 raise
 
         return answer_or_refuse
@@ -120,6 +126,14 @@ def _check(endpoint: Endpoint) -> None:
         raise SystemExit(problem)
     if problem:
         logger.warning("%s", problem)
+
+
+def _answers(endpoint: Endpoint) -> dict[int | str, dict[str, Any]]:
+    """Return what `/docs` says about the answers of an endpoint."""
+    if getattr(endpoint.verify, "model", None) is None:
+        return ANSWERS
+    others = {status: answer for status, answer in ANSWERS.items() if status not in (400, 401)}
+    return others | {422: {"description": "The body is not JSON, or does not fit the model."}}
 
 
 def _lifespan(endpoints: Endpoints) -> Callable[[FastAPI], Any]:

@@ -1,7 +1,7 @@
-"""What to do about Stripe's events: yours to edit.
+"""Yours: what to do about each event of Stripe.
 
-The object in `event.data["data"]["object"]` is the one that the event's type names, as documented
-at https://docs.stripe.com/api/events/types.
+The object in `event.data["data"]["object"]` is the one that the type names. See
+https://docs.stripe.com/api/events/types.
 """
 
 import logging
@@ -14,36 +14,60 @@ logger = logging.getLogger(__name__)
 
 
 async def handle(event: Event) -> None:
-    """Handle one event; raise, and it is retried.
+    """Handle one event. If this raises, it is tried again.
 
-    What is done in `event.transaction()` happens exactly once; keep it short, on SQLite all others
-    wait for it. Anything else, such as a request to another service, may happen again after a
-    crash: make it before the transaction, with `event.id` as its idempotency key.
+    What is written in `event.transaction()` happens exactly once. On SQLite, all writers wait while
+    it is open: make calls to other services before, with `event.id` as their idempotency key,
+    because they may be repeated after a crash.
     """
-    thing: Any = (event.data.get("data") or {}).get("object")
-    async with event.transaction() as db:
-        match event.type:
-            case "invoice.paid":
-                if subscription := _subscription(thing):
-                    until = max(line["period"]["end"] for line in thing["lines"]["data"])
-                    await billing.extend_subscription(db, subscription, thing["customer"], until)
-            case "invoice.payment_failed":
-                if subscription := _subscription(thing):
-                    await billing.mark_payment_failed(db, subscription, thing["customer"])
-            case "checkout.session.completed":
-                if subscription := thing["subscription"]:  # none, if it was for something else
-                    await billing.activate_subscription(db, subscription, thing["customer"])
-            case "customer.subscription.deleted":
-                await billing.cancel_subscription(db, thing["id"], thing["customer"])
-            case "payment_intent.succeeded":
-                if order := thing["metadata"].get("order_id"):
-                    money = (thing["amount_received"], thing["currency"])
-                    await billing.mark_order_paid(db, order, *money)
-            case _:
-                logger.info("no handler for %s %s", event.type, event.id)
+    if event.data.get("account"):
+        logger.info("%s %s is about a connected account: ignored", event.type, event.id)
+        return
+    created = event.data.get("created")  # events arrive in any order
+    match event.type:
+        case "checkout.session.completed" | "checkout.session.async_payment_succeeded":
+            session = event.data["data"]["object"]
+            is_paid = session["payment_status"] != "unpaid"  # a bank debit takes days
+            if session["subscription"] and is_paid:
+                async with event.transaction() as db:
+                    await billing.activate_subscription(
+                        db, session["subscription"], session["customer"], created
+                    )
+        case "invoice.paid":
+            invoice = event.data["data"]["object"]
+            if subscription_id := _subscription_of(invoice):
+                paid_until = max(line["period"]["end"] for line in invoice["lines"]["data"])
+                async with event.transaction() as db:
+                    await billing.extend_subscription(
+                        db, subscription_id, invoice["customer"], created, paid_until
+                    )
+        case "invoice.payment_failed":
+            invoice = event.data["data"]["object"]
+            if subscription_id := _subscription_of(invoice):
+                async with event.transaction() as db:
+                    await billing.mark_payment_failed(
+                        db, subscription_id, invoice["customer"], created
+                    )
+        case "customer.subscription.deleted":
+            subscription = event.data["data"]["object"]
+            async with event.transaction() as db:
+                await billing.cancel_subscription(
+                    db, subscription["id"], subscription["customer"], created
+                )
+        case "payment_intent.succeeded":
+            payment = event.data["data"]["object"]
+            if order_id := payment["metadata"].get("order_id"):
+                async with event.transaction() as db:
+                    await billing.mark_order_paid(
+                        db, order_id, payment["amount_received"], payment["currency"]
+                    )
+        case _:
+            logger.info("no handler for %s %s", event.type, event.id)
 
 
-def _subscription(invoice: dict[str, Any]) -> str | None:
-    parent = invoice["parent"] or {}  # none: the invoice is for something else
-    subscription: str | None = (parent.get("subscription_details") or {}).get("subscription")
-    return subscription
+def _subscription_of(invoice: dict[str, Any]) -> str | None:
+    """Return the id of the subscription that an invoice is for, if it is for one."""
+    parent = invoice["parent"] or {}
+    details = parent.get("subscription_details") or {}
+    subscription_id: str | None = details.get("subscription")
+    return subscription_id

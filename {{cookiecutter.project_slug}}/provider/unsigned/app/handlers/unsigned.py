@@ -1,4 +1,4 @@
-"""What to do about the events: yours to edit, type by type."""
+"""Yours: what to do about each event."""
 
 import logging
 
@@ -9,28 +9,39 @@ logger = logging.getLogger(__name__)
 
 
 async def handle(event: Event) -> None:
-    """Handle one event; raise, and it is retried.
+    """Handle one event. If this raises, it is tried again.
 
-    What is done in `event.transaction()` happens exactly once; keep it short, on SQLite all others
-    wait for it. Anything else, such as a request to another service, may happen again after a
-    crash: make it before the transaction, with `event.id` as its idempotency key.
+    What is written in `event.transaction()` happens exactly once. On SQLite, all writers wait while
+    it is open: make calls to other services before, with `event.id` as their idempotency key,
+    because they may be repeated after a crash.
     """
-    obj = event.data.get("data")
-    async with event.transaction() as db:
-        match event.type:
-            case "subscription.activated":
-                await billing.activate_subscription(db, *_who(obj))
-            case "subscription.extended":
-                await billing.extend_subscription(db, *_who(obj), obj["period_end"])
-            case "payment.failed":
-                await billing.mark_payment_failed(db, *_who(obj))
-            case "subscription.cancelled":
-                await billing.cancel_subscription(db, *_who(obj))
-            case "order.paid":
-                await billing.mark_order_paid(db, obj["order_id"], obj["amount"], obj["currency"])
-            case _:
-                logger.info("no handler for %s %s", event.type, event.id)
-
-
-def _who(obj: dict[str, str]) -> tuple[str, str]:
-    return obj["subscription_id"], obj["customer_id"]
+    data = event.data.get("data")
+    created = event.data.get("created_at")  # events arrive in any order
+    match event.type:
+        case "subscription.activated":
+            async with event.transaction() as db:
+                await billing.activate_subscription(
+                    db, data["subscription_id"], data["customer_id"], created
+                )
+        case "subscription.extended":
+            async with event.transaction() as db:
+                await billing.extend_subscription(
+                    db, data["subscription_id"], data["customer_id"], created, data["period_end"]
+                )
+        case "payment.failed":
+            async with event.transaction() as db:
+                await billing.mark_payment_failed(
+                    db, data["subscription_id"], data["customer_id"], created
+                )
+        case "subscription.cancelled":
+            async with event.transaction() as db:
+                await billing.cancel_subscription(
+                    db, data["subscription_id"], data["customer_id"], created
+                )
+        case "order.paid":
+            async with event.transaction() as db:
+                await billing.mark_order_paid(
+                    db, data["order_id"], data["amount"], data["currency"]
+                )
+        case _:
+            logger.info("no handler for %s %s", event.type, event.id)

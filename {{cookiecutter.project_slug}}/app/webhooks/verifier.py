@@ -1,0 +1,62 @@
+"""What a verifier is: it checks who sent a request, and reads the event in its body."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+from fastapi import Request
+from pydantic import BaseModel
+
+from app.events import Delivery, checked_text
+from app.settings import Secrets
+from app.webhooks.body import Payload
+from app.webhooks.refusals import InvalidEvent
+
+
+class Verifier(ABC):
+    """A scheme by which senders prove who they are. An instance is a FastAPI dependency."""
+
+    provider: ClassVar[str]
+    """The folder in `tests/fixtures/` with samples of its events."""
+
+    warning: ClassVar[str] = ""
+    """What to log at the start about its use, if anything."""
+
+    body_may_vary: ClassVar[bool] = False
+    """Whether the deliveries of one event may differ in their bodies."""
+
+    secrets: Secrets | None = None
+    """What requests are signed with. Production does not start while they are not set."""
+
+    model: type[BaseModel] | None = None
+    """What a body has to fit, for `/docs`."""
+
+    @abstractmethod
+    async def __call__(self, request: Request, payload: Payload) -> Delivery:
+        """Return the event of an authentic request.
+
+        Raises:
+            InvalidSignature: it is not authentic. Nothing in it was parsed.
+            InvalidEvent: it is, but holds no event.
+        """
+
+    @abstractmethod
+    def sample(
+        self, data: dict[str, Any], event_id: str, event_type: str
+    ) -> tuple[bytes, dict[str, str]]:
+        """Return body and headers as the sender would send `data` now, under this id and type.
+
+        They are signed with the first secret.
+        """
+
+
+def identify(payload: bytes, event_id: object = None) -> str:
+    """Return what helps to find a refused event at its sender, for the log.
+
+    That is the SHA-256 of the body, and the event's id if it has a usable one.
+    """
+    digest = f"body sha256 {hashlib.sha256(payload).hexdigest()}"
+    try:
+        return f"id {checked_text(event_id, 'id')}, {digest}"
+    except InvalidEvent:
+        return digest
