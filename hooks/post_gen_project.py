@@ -1,63 +1,43 @@
-"""Keep what the answers chose, make a first .env, say what to do next."""
+"""Lay the folders of the answers over the project, make a first .env, say what comes next."""
 
-import os
-import sys
+import shutil
+from pathlib import Path
 
 SLUG = "{{ cookiecutter.project_slug }}"
 PROVIDER = "{{ cookiecutter.provider }}"
 PROCESSING = "{{ cookiecutter.processing }}"
-
-WORKERS = {"celery": "celery -A app.queue worker", "arq": "arq app.queue.WorkerSettings"}
-
-
-def refuse_the_name_of_a_dependency() -> None:
-    """Stop before a project that would depend on itself, which uv cannot install."""
-    with open("pyproject.toml", encoding="utf-8") as pyproject:
-        names = {line.strip(' "').partition(">=")[0].partition("[")[0] for line in pyproject}
-    if SLUG.lower().replace("_", "-").replace(".", "-") in names:
-        sys.exit(
-            f"project_slug {SLUG} is the name of a package the project installs:"
-            f" answer another, like {SLUG}-app"
-        )
+SAMPLE = "{{ cookiecutter._facts[cookiecutter.provider].sample }}"
+WORKER = "{{ cookiecutter._facts[cookiecutter.processing].worker }}"
+BROKER = "{{ cookiecutter._facts[cookiecutter.processing].development_broker }}"
 
 
 def keep(question: str, choice: str) -> None:
     """Lay the chosen answer's folder over the project, and remove the question's folder."""
-    # By hand: importing shutil takes longer than all the rest of this script.
-    chosen = os.path.join(question, choice)
-    for folder, _, files in os.walk(chosen):
-        project_folder = os.path.relpath(folder, chosen)
-        os.makedirs(project_folder, exist_ok=True)
-        for file in files:
-            os.replace(os.path.join(folder, file), os.path.join(project_folder, file))
-    for folder, _, files in os.walk(question, topdown=False):
-        for file in files:
-            os.remove(os.path.join(folder, file))
-        os.rmdir(folder)
+    shutil.copytree(f"{question}/{choice}", ".", dirs_exist_ok=True)
+    shutil.rmtree(question)
 
 
 def next_steps() -> str:
     """Return commands that work as they stand, a block for each terminal."""
-    handlers = f"app/handlers/{PROVIDER.replace('-', '_')}.py"
-    with open(handlers, encoding="utf-8") as source:
-        # The first event the handlers know is one worth sending.
-        event = next(line.split('"')[1] for line in source if line.lstrip().startswith('case "'))
-    blocks = [["uv run uvicorn app.main:app --reload"]]
-    if worker := WORKERS.get(PROCESSING):
-        blocks.append([f"uv run {worker}"])
-    blocks.append([f"uv run python -m app send {event}", "uv run pytest"])
-    needs = "; Redis must answer at the BROKER_URL of .env" if PROCESSING == "arq" else ""
-    commands = "\n\n".join("\n  ".join([f"  cd {SLUG}", *block]) for block in blocks)
-    return (
-        f"\nNext steps (a terminal for each block{needs}):\n\n{commands}\n\n"
-        f"Then write your handlers in {handlers}."
-    )
+    blocks = [
+        ["uv run uvicorn app.main:app --reload"],
+        [f"uv run python -m app send {SAMPLE}", "uv run pytest"],
+    ]
+    if WORKER:
+        blocks.insert(1, [f"uv run {WORKER}"])
+    lines = ["Next steps, a terminal for each block:", ""]
+    if BROKER.startswith("redis:"):
+        lines.insert(0, "Redis must answer at the BROKER_URL of .env.")
+    for commands in blocks:
+        lines += [f"  {command}" for command in [f"cd {SLUG}", *commands]]
+        lines.append("")
+    lines.append("Commit the project before you change it: updates of the template build on that.")
+    lines.append(f"Then write your handlers in app/handlers/{PROVIDER.replace('-', '_')}.py.")
+    return "\n".join(lines)
 
 
-refuse_the_name_of_a_dependency()
 keep("provider", PROVIDER)
 keep("processing", PROCESSING)
-if not os.path.exists(".env"):
-    with open(".env.example", "rb") as example, open(".env", "xb") as env:
-        env.write(example.read())
-print(next_steps())
+if not Path(".env").exists():
+    shutil.copyfile(".env.example", ".env")
+print(f"\n{next_steps()}")

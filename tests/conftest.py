@@ -1,5 +1,11 @@
+"""What the tests share: generated projects, environments to run them in, and the tiers.
+
+The files in this folder are the tests that always run. The folders in it run with `--all`, or when
+they are named.
+"""
+
 import os
-import secrets
+import tomllib
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -7,22 +13,32 @@ from typing import Protocol
 
 import pytest
 from filelock import FileLock
-from project import VARIANTS, Project, Variant, bake
-from xdist.remote import Producer
-from xdist.scheduler import LoadScopeScheduling
+from project import CHOICES, VARIANTS, Project, Variant, bake, run
 
-# What takes longest comes first, or at the end one process would work and the others wait.
-LONG = (
-    *("test_readme", "test_variants", "test_flood", "test_outages", "test_poison", "test_kills"),
-    *("test_live", "test_mutants"),
-)
-PORT_8000 = ("test_readme.py", "test_from_an_empty_folder", "test_the_next_steps_can_be_typed")
+TESTS = Path(__file__).parent
 
-# The same in every process of the tests.
-os.environ.setdefault("FUZZ_SEED", str(secrets.randbelow(2**32)))
+# These take longest. Whoever starts last with them keeps the others waiting.
+FIRST = ("test_variants", "test_updates")
 
 Baked = Callable[[Variant], Project]
 Install = Callable[[Variant], Project]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all", action="store_true", help="also run the tests in folders of tests/")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave the folders out unless all tests are asked for, or something in the folder is."""
+    is_tier = collection_path.is_dir() and collection_path.parent == TESTS
+    if not is_tier or config.getoption("--all"):
+        return None
+    named = [Path(argument.partition("::")[0]).resolve() for argument in config.args]
+    return None if any(path.is_relative_to(collection_path) for path in named) else True
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.stem not in FIRST)
 
 
 @pytest.fixture(scope="session")
@@ -33,25 +49,45 @@ def baked(tmp_path_factory: pytest.TempPathFactory) -> Baked:
 
 
 @pytest.fixture(scope="session")
-def install(tmp_path_factory: pytest.TempPathFactory) -> Install:
-    """Generate a variant and install what it needs, once for all processes of the tests."""
-    own = tmp_path_factory.getbasetemp()
-    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "installed"
+def install(
+    tmp_path_factory: pytest.TempPathFactory, baked: Baked, pytestconfig: pytest.Config
+) -> Install:
+    """Generate each variant once, in a virtual environment that has all it needs.
+
+    The projects of one processing share an environment, which has the packages of all providers. It
+    is kept between runs, and brought up to date at the beginning of each.
+    """
+    assert pytestconfig.cache
+    environments = pytestconfig.cache.mkdir("environments")
+    run_id = os.environ.get("PYTEST_XDIST_TESTRUNUID", "")
+    folder = tmp_path_factory.mktemp("installed")
 
     @cache
-    def install(variant: Variant) -> Project:
-        place = folder / str(variant)
-        place.mkdir(parents=True, exist_ok=True)
-        complete = place / "complete"
-        with FileLock(place / "lock"):
-            if not complete.exists():
-                project = bake(place, **variant.answers)
-                project.run("uv sync")
-                project.run("uv run pytest --collect-only --quiet --no-cov")  # compiles all of it
-                complete.write_text(str(project.path), encoding="utf-8")
-        return Project(Path(complete.read_text(encoding="utf-8")))
+    def environment(processing: str) -> Path:
+        path = environments / processing
+        updated_in = path.with_suffix(".run")
+        with FileLock(path.with_suffix(".lock")):
+            if not run_id or not updated_in.exists() or updated_in.read_text() != run_id:
+                project = bake(folder / processing, processing=processing)
+                variants = [Variant(provider, processing) for provider in CHOICES["provider"]]
+                packages = [name for each in variants for name in dependencies(baked(each))]
+                run(["uv", "add", "--no-sync", *packages], project.path)
+                project.run("uv sync", UV_PROJECT_ENVIRONMENT=str(path))
+                updated_in.write_text(run_id)
+        return path
 
-    return install
+    @cache
+    def installed(variant: Variant) -> Project:
+        project = bake(folder / str(variant), **variant.answers)
+        project.share_environment(environment(variant.processing))
+        return project
+
+    return installed
+
+
+def dependencies(project: Project) -> list[str]:
+    described = tomllib.loads(project.read("pyproject.toml"))
+    return [*described["project"]["dependencies"], *described["dependency-groups"]["dev"]]
 
 
 class Figures(Protocol):
@@ -80,20 +116,8 @@ def project(variant: Variant, baked: Baked) -> Project:
     return baked(variant)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    order = {name: place for place, name in enumerate(LONG)}
-    items.sort(key=lambda item: order.get(item.path.stem, len(LONG)))
-
-
-def pytest_report_header() -> str:
-    return f"FUZZ_SEED={os.environ['FUZZ_SEED']}"
-
-
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Tell which test of the generated project noticed which defect, and what was measured."""
-    for report in terminalreporter.stats.get("passed", []):
-        for killer in (value for name, value in report.user_properties if name == "killed by"):
-            terminalreporter.write_line(f"{report.nodeid.partition('[')[2][:-1]} <- {killer}")
+    """Print what was measured."""
     for outcome in ("passed", "failed"):
         for report in terminalreporter.stats.get(outcome, []):
             measured = [value for name, value in report.user_properties if name == "figure"]
@@ -106,20 +130,3 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if os.environ.get("REQUIRE_SERVICES") == "1" and reporter and reporter.stats.get("skipped"):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
-
-
-class OneAtATime(LoadScopeScheduling):  # type: ignore[misc]
-    """Gives all tests that start a service on its usual port to the same process.
-
-    And those that share a crowd of processes, which takes longer to start than they do.
-    """
-
-    def _split_scope(self, nodeid: str) -> str:
-        if any(name in nodeid for name in PORT_8000):
-            return "port 8000"
-        return f"crowd {nodeid.partition('[')[2]}" if "test_crowds.py" in nodeid else nodeid
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OneAtATime:
-    """Group by name, since the installed pytest-xdist does not see its own groups with pytest 9."""
-    return OneAtATime(config, log)

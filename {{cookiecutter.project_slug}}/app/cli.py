@@ -186,7 +186,7 @@ def _execute(statement: sa.Executable) -> list[dict[str, Any]]:
         with engine.begin() as connection:
             return [dict(row) for row in connection.execute(statement).mappings()]
     except sa.exc.DBAPIError as error:
-        reason = str(error.orig).strip()
+        reason = str(error.orig).strip().partition("\n")[0]
         if "no such table" in reason or getattr(error.orig, "sqlstate", None) == "42P01":
             raise SystemExit(NEVER_STARTED) from None
         raise SystemExit(f"DATABASE_URL: the database does not answer: {reason}") from None

@@ -38,7 +38,7 @@ class Event:
     payload: bytes = field(repr=False)
     """The body, byte for byte as it was signed."""
     data: Any = field(repr=False)
-    """The parsed body."""
+    """The parsed body; None if it is not JSON."""
     transaction: Callable[[], AbstractAsyncContextManager[AsyncConnection]] = field(repr=False)
     """`async with event.transaction() as db:` yields a SQLAlchemy connection.
 

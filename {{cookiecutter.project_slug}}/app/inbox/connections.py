@@ -5,10 +5,10 @@ much as the statements of a handler that writes one row: see `docs/design.md` of
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
+import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 
@@ -17,34 +17,36 @@ class Connections:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
-        self._idle: list[AsyncConnection] = []
+        self._idle: list[sa.Connection] = []
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
         """Yield a connection in a transaction that is committed at the end of the block.
 
-        After an error the connection goes back to SQLAlchemy, which rolls it back or closes it.
+        It is good for nothing after that. After an error SQLAlchemy rolls it back and closes it.
         """
-        connection = self._idle.pop() if self._idle else await self._engine.connect()
-        options = _options(connection)
+        if self._idle:
+            connection = AsyncConnection(self._engine, self._idle.pop())
+        else:
+            connection = await self._engine.connect()
+        opened = connection.sync_connection
+        assert opened is not None  # noqa: S101
+        options = opened.get_execution_options()
         reusable = False
         try:
             async with connection.begin():
                 yield connection
             # What a handler has set for itself is not for the next one.
-            reusable = _options(connection) == options
+            reusable = opened.get_execution_options() == options
         finally:
             if reusable:
-                self._idle.append(connection)
+                self._idle.append(opened)
+                connection.sync_connection = None  # whoever still has it cannot use it
             else:
                 await asyncio.shield(asyncio.ensure_future(connection.close()))
 
     async def close(self) -> None:
         """Close the connections that are not in use."""
         while self._idle:
-            await self._idle.pop().close()
+            await AsyncConnection(self._engine, self._idle.pop()).close()
         await self._engine.dispose()
-
-
-def _options(connection: AsyncConnection) -> Mapping[str, Any]:
-    return connection.sync_connection.get_execution_options() if connection.sync_connection else {}

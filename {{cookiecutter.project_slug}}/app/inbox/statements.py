@@ -110,8 +110,9 @@ CLAIM_REFERENCE = _statement(
     """
 )
 
-# Count the events that messages in the broker refer to.
-COUNT_QUEUED = _statement("SELECT count(*) FROM webhook_events WHERE queued")
+# Count the events that messages in the broker refer to. One that is due again may have lost its
+# message, and is not counted.
+COUNT_QUEUED = _statement("SELECT count(*) FROM webhook_events WHERE queued AND due_at > {now}")
 
 # Mark due events as queued. If no worker has claimed them by then, they are due again.
 DISPATCH_DUE = _statement(

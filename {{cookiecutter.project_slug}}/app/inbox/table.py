@@ -40,7 +40,7 @@ webhook_events = sa.Table(
 )
 
 _is_pending = webhook_events.c.due_at.is_not(None)
-_is_queued = webhook_events.c.queued.is_(sa.true())
+_is_queued = sa.text("queued")
 sa.Index(
     "webhook_events_due",
     webhook_events.c.due_at,
@@ -49,7 +49,7 @@ sa.Index(
 )
 sa.Index(
     "webhook_events_queued",
-    webhook_events.c.id,
+    webhook_events.c.due_at,
     sqlite_where=_is_queued,
     postgresql_where=_is_queued,
 )

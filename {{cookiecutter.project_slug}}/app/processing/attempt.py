@@ -16,6 +16,7 @@ from app.inbox.inbox import CANCEL_SECONDS, Claim, Inbox, LeaseLost, Reference
 from app.processing.retry import backoff
 from app.settings import settings
 from app.webhooks.endpoint import Endpoints
+from app.webhooks.refusals import InvalidEvent
 
 MAX_ERROR_LENGTH = 10_000  # characters of a traceback
 MAX_CLAIM_TRIES = 100  # not for ever: the event is dispatched again anyway
@@ -117,10 +118,17 @@ async def _handle(endpoints: Endpoints, claim: Claim, transaction: HandlerTransa
         id=claim.event_id,
         type=claim.event_type,
         payload=claim.payload,
-        data=parse_json(claim.payload),
+        data=_parse(claim.payload),
         transaction=transaction,
     )
     await _run(endpoint.handler(event))
+
+
+def _parse(payload: bytes) -> Any:
+    try:
+        return parse_json(payload)
+    except InvalidEvent:
+        return None  # such as a form: the verifier accepted it, and the handler has the payload
 
 
 async def _run(handler: Coroutine[Any, Any, None]) -> None:
@@ -129,7 +137,7 @@ async def _run(handler: Coroutine[Any, Any, None]) -> None:
     It has a task of its own. One that ignores its cancellation is left behind, and does not keep
     its place among those that are handled at a time.
     """
-    task = asyncio.create_task(_without_exit(handler))
+    task = asyncio.create_task(_only_exceptions(handler))
     try:
         await asyncio.wait([task], timeout=settings.handler_timeout_seconds)
     except asyncio.CancelledError:
@@ -145,11 +153,14 @@ async def _run(handler: Coroutine[Any, Any, None]) -> None:
     task.result()
 
 
-async def _without_exit(handler: Coroutine[Any, Any, None]) -> None:
+async def _only_exceptions(handler: Coroutine[Any, Any, None]) -> None:
+    """Await a handler. What it raises does not end the process, as `SystemExit` would."""
     try:
         await handler
-    except SystemExit as error:  # asyncio would end the event loop
-        raise RuntimeError("the handler called sys.exit()") from error
+    except (Exception, asyncio.CancelledError):
+        raise
+    except BaseException as error:
+        raise RuntimeError(f"the handler raised {type(error).__name__}") from error
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:
@@ -164,12 +175,18 @@ async def _record_failure(inbox: Inbox, claim: Claim, error: Exception, name: st
     text = "".join(traceback.format_exception(error))[-MAX_ERROR_LENGTH:]
     storable = text.encode(errors="backslashreplace").decode().replace("\0", "\\0")
     kind = type(error).__name__
-    if claim.failures < settings.max_attempts:
-        delay = backoff(claim.failures)
-        await inbox.retry(claim, delay, storable)
-        logger.warning("%s: %s, retry in %.1f s", name, kind, delay)
-        attempts.add(1, {"endpoint": claim.endpoint, "outcome": "failed"})
-    else:
-        await inbox.bury(claim, storable)
+    is_last = claim.failures >= settings.max_attempts
+    delay = backoff(claim.failures)
+    try:
+        if is_last:
+            await inbox.bury(claim, storable)
+        else:
+            await inbox.retry(claim, delay, storable)
+    except LeaseLost:
+        logger.error("%s: %s after it was done, or its lease was lost", name, kind)
+        return
+    if is_last:
         logger.error("%s: %s, dead: see python -m app show %s", name, kind, claim.event_id)
-        attempts.add(1, {"endpoint": claim.endpoint, "outcome": "dead"})
+    else:
+        logger.warning("%s: %s, retry in %.1f s", name, kind, delay)
+    attempts.add(1, {"endpoint": claim.endpoint, "outcome": "dead" if is_last else "failed"})
