@@ -19,6 +19,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError
 from app.database import is_sqlite
 from app.inbox.engines import create_engine
 from app.inbox.table import create_tables
+from app.inbox.write_lock import WriteLock
 
 MAX_BATCH = 100  # calls
 LOCK_TIMEOUT_MS = 1000
@@ -50,13 +51,12 @@ class GroupCommit:
 
     Args:
         operations: Every operation, in the order in which a batch carries them out.
-        write_lock: Held while a batch is committed. Handlers on SQLite take it, too, so that the
-            writers of one process wait here and not in SQLite, where waiting means polling.
+        write_lock: Held while a batch is committed. Handlers on SQLite take it, too.
         durable: Whether a commit waits for the disk.
     """
 
     def __init__(
-        self, operations: Sequence[Operation], write_lock: asyncio.Lock, *, durable: bool
+        self, operations: Sequence[Operation], write_lock: WriteLock, *, durable: bool
     ) -> None:
         self._operations = operations
         self._write_lock = write_lock
@@ -65,6 +65,7 @@ class GroupCommit:
         self._tables_exist = False
         self._waiting: list[_Call] = []
         self._committing: asyncio.Task[None] | None = None
+        self._closed = False
         self._thread = _CommitThread()
 
     async def call(self, operation: Operation, argument: object) -> Any:
@@ -75,6 +76,8 @@ class GroupCommit:
         Raises:
             StoreUnavailable: it was not committed.
         """
+        if self._closed:
+            raise StoreUnavailable("the inbox is closed")
         call = _Call(operation, argument, asyncio.get_running_loop().create_future())
         self._waiting.append(call)
         if self._committing is None:
@@ -87,6 +90,9 @@ class GroupCommit:
 
     async def close(self) -> None:
         """Wait for the batch that is being committed, and disconnect."""
+        if self._closed:
+            return
+        self._closed = True
         if self._committing is not None:
             await self._committing
         await self._thread.run(self._engine.dispose)
@@ -95,7 +101,7 @@ class GroupCommit:
     async def _commit_batches(self) -> None:
         while self._waiting:
             await asyncio.sleep(0)  # whoever has just heard of the last batch can join this one
-            async with self._write_lock:
+            async with self._write_lock.for_batch():
                 waiting = [call for call in self._waiting if not call.result.done()]
                 batch = waiting[:MAX_BATCH]
                 self._waiting = waiting[MAX_BATCH:]

@@ -23,6 +23,7 @@ from app.inbox import sqlite_driver, statements
 from app.inbox.connections import Connections
 from app.inbox.engines import CONNECT_SECONDS, create_handlers_engine, is_temporary, unusable
 from app.inbox.group_commit import GroupCommit, StoreUnavailable, describe
+from app.inbox.write_lock import WriteLock
 from app.settings import settings
 
 QUEUE_WINDOW = 1000  # events that messages may refer to: the rest of a backlog waits in the inbox
@@ -95,8 +96,7 @@ class Inbox:
     """
 
     def __init__(self, *, durable: bool = True) -> None:
-        self._write_lock = asyncio.Lock()
-        self._handlers_lock = asyncio.Lock()
+        self._write_lock = WriteLock()
         self._commits = GroupCommit(OPERATIONS, self._write_lock, durable=durable)
         self._connections = Connections(create_handlers_engine())
         self.wake = asyncio.Event()
@@ -209,13 +209,9 @@ class Inbox:
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
-        """Wait until this process has no other writer on SQLite. PostgreSQL has no need of it.
-
-        Handlers queue for their own lock first. So a batch of acknowledgements waits for one
-        transaction of a handler at most, however many handlers there are.
-        """
+        """Wait until this process has no other writer on SQLite. PostgreSQL has no need of it."""
         if is_sqlite:
-            async with self._handlers_lock, self._write_lock:
+            async with self._write_lock.for_handler():
                 yield
         else:
             yield

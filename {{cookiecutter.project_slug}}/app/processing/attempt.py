@@ -183,7 +183,7 @@ async def _record_failure(inbox: Inbox, claim: Claim, error: Exception, name: st
         else:
             await inbox.retry(claim, delay, storable)
     except LeaseLost:
-        logger.error("%s: %s after it was done, or its lease was lost", name, kind)
+        logger.error("%s: %s after it was done, or taken over", name, kind)
         return
     if is_last:
         logger.error("%s: %s, dead: see python -m app show %s", name, kind, claim.event_id)

@@ -5,7 +5,9 @@ even in live mode, so its handler looks at `event.data["livemode"]`:
 
     Endpoint(
         "stripe-connect",
-        verify=Stripe(read_secrets("STRIPE_CONNECT_WEBHOOK_SECRET", REMEDY), allow_test_events=True),
+        verify=Stripe(
+            read_secrets("STRIPE_CONNECT_WEBHOOK_SECRET", REMEDY), allow_test_events=True
+        ),
         handler=stripe_connect.handle,
     ),
 """
