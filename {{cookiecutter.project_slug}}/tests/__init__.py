@@ -1,1 +1,1 @@
-"""The proof: what the service promises, tried out."""
+"""The tests: of your handlers in `handlers/`, of everything around them in `engine/`."""

@@ -1,106 +1,92 @@
-"""A database and a broker of the tests' own, and settings with which nobody has to wait long."""
+"""The environment of the tests, and two fixtures for tests of your handlers.
 
-import asyncio
+    import pytest
+    import sqlalchemy as sa
+
+    from app.services.billing import subscriptions
+    from tests.delivery import Database, Deliver
+
+    pytestmark = pytest.mark.anyio
+
+    async def test_a_paid_invoice_activates(deliver: Deliver, database: Database) -> None:
+        await deliver("invoice.paid", data__object__amount_paid=1)
+
+        [subscription] = await database.rows(sa.select(subscriptions))
+        assert subscription.status == "active"
+
+`deliver` takes the sample `tests/fixtures/<provider>/invoice.paid.json`, sets the fields that are
+named by their path, signs it and posts it to `app.main:app`. It returns the event's id when the
+handler is done. If the handler fails, it raises `HandlerFailed` with the traceback. Two arguments
+may be added: `event_id="evt_1"` to deliver an event twice, and `endpoint="other"` if several
+endpoints have such a sample.
+
+`database` is empty when a test begins. It is SQLite in a temporary folder, or the database named by
+TEST_DATABASE_URL, whose tables are emptied.
+
+No server, broker or worker takes part.
+"""
+
+import atexit
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
+from dotenv import dotenv_values
 
-from tests import worker
-
+ROOT = Path(__file__).parents[1]
 FOLDER = Path(tempfile.mkdtemp(prefix="webhooks-"))
-PROVIDERS = Path(__file__).parents[1] / "app" / "providers"
+atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
 
-# Set before anything of the service is imported, which reads them once.
-os.environ |= {
-    "ENVIRONMENT": "development",
-    "DATABASE_URL": os.environ.get("TEST_DATABASE_URL") or f"sqlite:///{FOLDER / 'inbox.db'}",
-    "MAX_BODY_BYTES": "100000",
-    "BODY_TIMEOUT_SECONDS": "0.5",
-    "ACK_DEADLINE_SECONDS": "2",
-    "CONCURRENCY": "4",
-    "HANDLER_TIMEOUT_SECONDS": "1",
-    "HANDOVER_SECONDS": "1",
-    "MAX_ATTEMPTS": "3",
-    "RETRY_BASE_SECONDS": "0.2",
-    "RETRY_CAP_SECONDS": "10",
-    "SWEEP_SECONDS": "0.1",
-    "DRAIN_SECONDS": "5",
-}
-os.environ |= worker.environment(FOLDER)
-for module in PROVIDERS.glob("*.py"):
-    for variable in re.findall("[A-Z][A-Z_]*_WEBHOOKS?_SECRET", module.read_text("utf-8")):
-        os.environ[variable] = "the-current-one,the-previous-one"
+# Set before anything of the service is imported, which reads the environment once.
+os.environ["ENVIRONMENT"] = "development"
+os.environ["DATABASE_URL"] = os.environ.get("TEST_DATABASE_URL") or f"sqlite:///{FOLDER}/inbox.db"
+if broker := dotenv_values(ROOT / ".env.example").get("BROKER_URL"):
+    os.environ["BROKER_URL"] = broker  # any will do: nothing connects to it
+for variable in re.findall(r'"(\w+_SECRETS?)"', (ROOT / "app/endpoints.py").read_text("utf-8")):
+    os.environ[variable] = "whsec_dGhlLXNlY3JldC1vZi10aGUtdGVzdHMh"
 
-from fastapi.testclient import TestClient  # noqa: E402
-
-from app import webhooks  # noqa: E402
-from app.database import connect, create_schema, metadata  # noqa: E402
-from app.inbox import Inbox  # noqa: E402
-from app.main import app  # noqa: E402
-from tests.support import Refusals, Store, kill, started  # noqa: E402
+from app.inbox.engines import create_engine  # noqa: E402
+from tests.delivery import Database, Deliver, NoQueue, running  # noqa: E402
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def anyio_backend() -> str:
-    """The asynchronous tests run on asyncio, as the service does."""
+    """Tests that are `async def` run on asyncio, as the service does."""
     return "asyncio"
 
 
-@pytest.fixture(autouse=True)
-def store() -> Iterator[Store]:
-    """The database, empty, and a look into it that does not go through the service."""
-    engine, handlers = connect()
-    with engine.begin() as connection:
-        create_schema(connection)
-        for table in reversed(metadata.sorted_tables):
-            connection.execute(table.delete())
-    yield Store(engine)
+@pytest.fixture(scope="session")
+def engine() -> Iterator[sa.Engine]:
+    """Connections to the database that are not the service's."""
+    engine = create_engine(durable=False)
+    yield engine
     engine.dispose()
-    asyncio.run(handlers.dispose())
 
 
 @pytest.fixture
-def client() -> Iterator[TestClient]:
-    """A client of the service, which runs in this process, relay and all."""
-    with TestClient(app, follow_redirects=False) as client:
-        yield client
+def database(engine: sa.Engine) -> Database:
+    """The database, emptied."""
+    database = Database(engine)
+    database.empty()
+    return database
 
 
 @pytest.fixture
-async def inbox() -> AsyncIterator[Inbox]:
-    """An inbox that no relay empties."""
-    inbox = Inbox()
-    yield inbox
-    await inbox.close()
+def no_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attempt an event only when a test asks for it."""
+    monkeypatch.setattr("app.processing.dispatcher.Queue", NoQueue)
 
 
 @pytest.fixture
-def refusals(monkeypatch: pytest.MonkeyPatch) -> Refusals:
-    """The reasons of the refusals, as they are counted."""
-    reasons: Refusals = []
+async def deliver(database: Database, no_queue: None) -> AsyncIterator[Deliver]:
+    """Deliver samples to `app.main:app`, and wait until they are handled."""
+    from app.endpoints import endpoints
+    from app.main import app
 
-    def count(amount: int, labels: dict[str, str]) -> None:
-        reasons.extend([labels["reason"]] * amount)
-
-    monkeypatch.setattr(webhooks.refused, "add", count)
-    return reasons
-
-
-@pytest.fixture(autouse=True)
-def the_tests_outlive_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A service that ends within this process is not to end the process, however long it takes."""
-    monkeypatch.setattr("app.main.end_within", lambda seconds: None)
-
-
-@pytest.fixture(autouse=True)
-def no_process_is_left(store: Store) -> Iterator[None]:
-    """End what a test has started and, because it failed, not ended."""
-    yield
-    while started:
-        process = started.pop()
-        if process.poll() is None:
-            kill(process)
+    async with running(app) as service:
+        yield Deliver(service, endpoints, database)

@@ -1,0 +1,83 @@
+"""The worker: arq takes messages, and its event loop handles the events."""
+
+import asyncio
+import faulthandler
+import json
+import logging
+import math
+import sys
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from arq import func
+
+from app.inbox.inbox import QUEUE_WINDOW, Inbox, Reference
+from app.logs import configure_logging
+from app.processes import let_threads_take_turns
+from app.processing.attempt import attempt_reference
+from app.processing.broker import for_workers, to_json
+from app.processing.broker import settings as broker
+from app.processing.queue import ATTEMPT
+from app.settings import settings
+from app.webhooks.endpoint import Endpoint, by_name
+
+MESSAGE_SECONDS = 60  # beyond the attempt itself, such as for a database that is away
+END_SECONDS = 5  # for the process to end after its attempts have
+
+
+def make_worker(endpoints: Sequence[Endpoint]) -> type:
+    """Return the class of settings with which `arq` runs a worker for these endpoints.
+
+    Raises:
+        SystemExit: two endpoints have the same name, or `BROKER_URL` cannot be used.
+    """
+    named = by_name(endpoints)
+
+    async def attempt(ctx: dict[Any, Any], *args: Any, **_: Any) -> None:
+        await attempt_reference(ctx["inbox"], named, Reference(*args))
+
+    class WorkerSettings:
+        """See https://arq-docs.helpmanual.io/#arq.worker.Worker."""
+
+        functions: ClassVar = [func(attempt, name=ATTEMPT, keep_result=0, max_tries=1)]
+        queue_name = broker.queue_name
+        queue_read_limit = 2 * QUEUE_WINDOW  # messages in progress stay in the queue
+        redis_settings = for_workers()
+        job_serializer = staticmethod(to_json)
+        job_deserializer = staticmethod(json.loads)
+        keep_result = 0
+        max_jobs = settings.concurrency
+        job_timeout = settings.handler_timeout_seconds + MESSAGE_SECONDS
+        job_completion_wait = math.ceil(settings.grace_period_seconds)
+        poll_delay = 0.1  # seconds
+        on_startup = start
+        on_shutdown = stop
+
+    return WorkerSettings
+
+
+async def start(context: dict[str, Any]) -> None:
+    """Set up the process, and open the inbox."""
+    main = asyncio.current_task()
+    if main is not None:
+        main.add_done_callback(end_soon)
+    configure_logging()
+    logging.getLogger("arq").propagate = False  # it writes its own lines
+    let_threads_take_turns()
+    inbox = Inbox(durable=False)
+    await inbox.open()
+    context["inbox"] = inbox
+
+
+async def stop(context: dict[str, Any]) -> None:
+    """Close the inbox."""
+    if "inbox" in context:
+        await context["inbox"].close()
+
+
+def end_soon(main: asyncio.Task[Any]) -> None:
+    """Bound the end of the process, whose attempts have ended by now.
+
+    A thread that goes on, or a Redis that is away, would keep it. What hangs is in the log then.
+    """
+    faulthandler.dump_traceback_later(END_SECONDS, exit=True, file=sys.__stderr__ or sys.stderr)

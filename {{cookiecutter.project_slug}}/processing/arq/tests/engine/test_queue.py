@@ -1,0 +1,209 @@
+"""Messages in Redis, and arq's worker that takes them. The Redis is a stand-in in this process."""
+
+import json
+import pickle
+import threading
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+from arq import ArqRedis, create_pool
+from arq.worker import Worker, create_worker
+from fakeredis import TcpFakeServer
+
+from app.events import Event
+from app.inbox.inbox import Inbox, Reference
+from app.processing import broker
+from app.processing.queue import Queue
+from app.processing.worker import make_worker
+from app.settings import settings
+from app.webhooks.endpoint import Handler, by_name
+from tests.delivery import Database
+from tests.engine.service import delivery, endpoint, handle
+from tests.engine.store import make_due, stored
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def redis_url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Run a stand-in for Redis."""
+    server = TcpFakeServer(("127.0.0.1", 0), server_type="redis")
+    thread = threading.Thread(target=server.serve_forever, args=[0.01], daemon=True)
+    thread.start()
+    url = f"redis://127.0.0.1:{server.server_address[1]}/"
+    monkeypatch.setattr(broker.settings, "broker_url", url)
+    monkeypatch.setattr("arq.worker.log_redis_info", _no_info)
+    yield url
+    server.shutdown()
+
+
+async def _no_info(*_: Any) -> None:
+    """Do nothing: the stand-in does not know the command."""
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[ArqRedis]:
+    pool = await broker.connect()
+    yield pool
+    await pool.aclose()
+
+
+@pytest.fixture
+async def queue(inbox: Inbox, redis_url: str) -> AsyncIterator[Queue]:
+    queue = Queue(inbox, by_name([endpoint()]))
+    yield queue
+    await queue.close()
+
+
+async def work(handler: Handler = handle) -> None:
+    """Run a worker until the queue is empty."""
+    worker: Worker = create_worker(
+        make_worker([endpoint(handler)]), burst=True, handle_signals=False
+    )
+    await worker.main()
+    await worker.close()
+
+
+async def test_a_worker_handles_what_is_dispatched(
+    queue: Queue, inbox: Inbox, database: Database
+) -> None:
+    await inbox.add("test", delivery())
+
+    assert await queue.dispatch() == 1
+    await work()
+
+    assert (await stored(database)).state == "done"
+
+
+async def test_a_message_is_json_and_carries_a_reference_only(
+    queue: Queue, inbox: Inbox, redis: ArqRedis
+) -> None:
+    await inbox.add("test", delivery())
+    await queue.dispatch()
+
+    [job_id] = await redis.zrange(broker.settings.queue_name, 0, -1)
+    message = json.loads(await redis.get(b"arq:job:" + job_id))
+
+    [reference] = [message["a"]]
+    assert reference[1:] == [0]
+    assert len(reference) == 2
+    assert message["k"] == {}
+
+
+async def test_the_queue_carries_the_name_of_the_project(redis: ArqRedis) -> None:
+    assert broker.settings.queue_name == broker.project_name()
+    assert redis.default_queue_name == broker.project_name()
+
+
+async def test_a_message_that_comes_twice_is_handled_once(
+    queue: Queue, inbox: Inbox, database: Database, redis: ArqRedis
+) -> None:
+    handled = []
+
+    async def count(event: Event) -> None:
+        handled.append(event.id)
+
+    await inbox.add("test", delivery())
+    await queue.dispatch()
+    await redis.enqueue_job("attempt", *Reference((await stored(database)).id, 0))
+    await work(count)
+
+    assert handled == ["evt_1"]
+
+
+async def test_what_a_pickle_would_do_is_not_done(
+    queue: Queue, inbox: Inbox, database: Database, redis_url: str
+) -> None:
+    ran: list[str] = []
+    settings_of_redis = broker.redis_settings()
+    pool = await create_pool(
+        settings_of_redis,
+        default_queue_name=broker.settings.queue_name,
+        job_serializer=lambda job: pickle.dumps(job | {"k": {"x": Ran()}}),
+    )
+    Ran.log = ran
+    await pool.enqueue_job("attempt", 1, 0)
+    await pool.aclose()
+    await inbox.add("test", delivery())
+    await queue.dispatch()
+
+    await work()
+
+    assert ran == []
+    assert (await stored(database)).state == "done"
+
+
+class Ran:
+    """Notes when it is unpickled."""
+
+    log: list[str]
+
+    def __reduce__(self) -> Any:
+        return (Ran.log.append, ("ran",))
+
+
+async def test_without_redis_the_events_are_due_again_at_once(
+    inbox: Inbox, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(broker.settings, "broker_url", "redis://127.0.0.1:1")
+    queue = Queue(inbox, by_name([endpoint()]))
+    await inbox.add("test", delivery())
+
+    with pytest.raises(broker.RedisDown):
+        await queue.dispatch()
+
+    assert [claim.event_id for claim in await inbox.claim_due(1)] == ["evt_1"]
+
+
+async def test_a_lost_message_is_dispatched_again(
+    queue: Queue, inbox: Inbox, database: Database, redis: ArqRedis
+) -> None:
+    await inbox.add("test", delivery())
+    await queue.dispatch()
+    await redis.flushall()
+    await make_due(database)
+
+    assert await queue.dispatch() == 1
+    await work()
+
+    assert (await stored(database)).state == "done"
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("", "BROKER_URL is not set: use redis://"),
+        ("amqp://localhost", "BROKER_URL is not a valid URL"),
+        ("localhost:6379", "BROKER_URL is not a valid URL"),
+        ("redis://localhost/?foo=1", "BROKER_URL has options that arq does not know: remove foo"),
+    ],
+)
+async def test_a_url_that_cannot_be_used_refuses_the_start(
+    url: str, problem: str, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(broker.settings, "broker_url", url)
+
+    with pytest.raises(SystemExit, match="BROKER_URL") as refusal:
+        Queue(inbox, {})
+
+    assert str(refusal.value).startswith(problem)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_url_is_read_as_redis_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broker.settings, "broker_url", "rediss://me:p%40ss@example.com:7000/2")
+
+    read = broker.redis_settings()
+
+    assert (read.host, read.port, read.database) == ("example.com", 7000, 2)
+    assert (read.username, read.password) == ("me", "p@ss")
+    assert read.ssl
+    assert read.ssl_check_hostname
+
+
+def test_a_worker_lets_its_attempts_end(monkeypatch: pytest.MonkeyPatch, redis_url: str) -> None:
+    worker: Any = make_worker([endpoint()])
+
+    assert worker.job_completion_wait == settings.grace_period_seconds
+    assert worker.job_timeout > settings.handler_timeout_seconds

@@ -1,0 +1,1 @@
+"""Tests of the engine, on endpoints, a handler and a table of their own."""

@@ -1,0 +1,1 @@
+"""Yours: tests of the handlers. `tests/conftest.py` says how to write them."""
