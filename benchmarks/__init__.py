@@ -1,4 +1,4 @@
-"""How fast the generated service is, against what people would use instead."""
+"""How fast the generated service is, and what it keeps, against what people would use instead."""
 
 import sys
 from pathlib import Path

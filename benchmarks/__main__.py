@@ -6,61 +6,62 @@ import os
 import platform
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import backlog, generation, growth, pipeline, profile, receive, recovery
-from benchmarks.load import require_wrk
+from benchmarks import acks, effects, generation, growth, kills, plainness, receive
 from benchmarks.options import Options
+from benchmarks.results import Results
+from benchmarks.setups import POSTGRESQL, SQLITE
 
-COMMANDS = {
+FIGURES: dict[str, Callable[[Options], Results]] = {
+    "effects": effects.run,
+    "kills": kills.run,
+    "acks": acks.run,
     "receive": receive.run,
-    "pipeline": pipeline.run,
-    "backlog": backlog.run,
     "growth": growth.run,
-    "recovery": recovery.run,
     "generation": generation.run,
-    "profile": profile.run,
+    "plainness": plainness.run,
 }
-EVENTS = {"growth": 100_000}
-WITHOUT_LOAD = {"generation", "recovery"}
+DATABASES = [SQLITE, POSTGRESQL]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("figure", choices=COMMANDS)
-    parser.add_argument("--rounds", type=int, help="how often (5; growth and recovery: 1)")
-    parser.add_argument("--seconds", type=float, default=5, help="of load (5)")
-    parser.add_argument("--events", type=int, help="how many (10,000; memory in growth: 100,000)")
-    parser.add_argument("--stored", type=int, nargs="+", default=[0, 100_000, 1_000_000])
-    databases = ["SQLite", "PostgreSQL"]
-    parser.add_argument("--databases", nargs="+", choices=databases, default=databases)
-    processings = ["background", "celery", "arq"]
-    parser.add_argument("--processing", nargs="+", choices=processings, default=processings)
-    parser.add_argument("--full", action="store_true", help="all connections, sizes, tests")
-    parser.add_argument("--json", type=Path, help="add the results to this file, for chart.py")
+    parser.add_argument("figures", nargs="+", choices=[*FIGURES, "all"])
+    parser.add_argument("--rounds", type=int, default=3, help="of each measurement (3)")
+    parser.add_argument("--events", type=int, default=6_000, help="of each measurement (6,000)")
+    parser.add_argument("--kills", type=int, default=10, help="of each process (10)")
+    parser.add_argument(
+        "--stored", type=int, default=1_000_000, help="events in growth (1,000,000)"
+    )
+    parser.add_argument("--databases", nargs="+", choices=DATABASES, default=DATABASES)
+    parser.add_argument("--only", nargs="+", default=[], help="set-ups with this in their name")
+    parser.add_argument("--quick", action="store_true", help="see only that everything works")
+    parser.add_argument("--json", type=Path, help="add the results to this file")
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # and with it all it started
-    if given.figure not in WITHOUT_LOAD:
-        require_wrk()
     options = Options(
-        rounds=given.rounds or (1 if given.figure in {"growth", "recovery"} else 5),
-        seconds=given.seconds,
-        events=given.events or EVENTS.get(given.figure, 10_000),
-        stored=given.stored,
+        rounds=1 if given.quick else given.rounds,
+        events=300 if given.quick else given.events,
+        kills=1 if given.quick else given.kills,
+        stored=10_000 if given.quick else given.stored,
         databases=given.databases,
-        processings=given.processing,
-        full=given.full,
+        only=given.only,
     )
-    results = COMMANDS[given.figure](options)
-    print(f"\n{results.markdown()}")
-    if given.json:
-        known = json.loads(given.json.read_text()) if given.json.exists() else {}
-        machine = (
-            f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-        )
-        known[given.figure] = {"machine": machine, **asdict(results)}
-        given.json.write_text(json.dumps(known, indent=1))
+    for figure in FIGURES if "all" in given.figures else given.figures:
+        results = FIGURES[figure](options)
+        print(f"\n{results.markdown()}\n")
+        if given.json:
+            _save(results, given.json)
+
+
+def _save(results: Results, file: Path) -> None:
+    known = json.loads(file.read_text()) if file.exists() else {}
+    machine = f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    known[results.figure] = {"machine": machine, **asdict(results)}
+    file.write_text(json.dumps(known, indent=1))
 
 
 if __name__ == "__main__":

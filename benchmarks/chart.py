@@ -1,15 +1,19 @@
-"""Draws the receive rates: `python -m benchmarks.chart RESULTS.json CHART.svg`."""
+"""Draws the rates of one figure: `python -m benchmarks.chart RESULTS.json FIGURE CHART.svg`."""
 
 import json
 import sys
 from html import escape
 from pathlib import Path
 
+from benchmarks import effects, receive
 from benchmarks.results import Results, Sample
 
-SETTING = "32 connections, 1 KB"  # as benchmarks.receive calls it
-SHOWN = "32 connections, 1.2 KB"
+TITLES = {
+    "effects": (effects.RATE, "Effects committed per second, by a service on one core"),
+    "receive": (receive.RATE, "Webhooks acknowledged per second, by a service on one core"),
+}
 OURS = "this template"
+FORGETFUL = ("the snippet", "stripe's construct_event")
 LABELS, BARS, ROW = 400, 400, 30  # widths, and the height of a row
 
 # A page of its own: where a site is dark and the browser is not, text would be dark on dark.
@@ -34,45 +38,54 @@ STYLE = """
 
 def draw(results: Results) -> str:
     """Return a bar chart of the medians: solid bars keep what they acknowledge."""
-    rates = {
-        subject: values["requests/s"]
-        for (setting, subject), values in results.medians().items()
-        if setting == SETTING
-    }
-    most = max(rates.values())
-    height = 74 + ROW * len(rates)
+    metric, title = TITLES[results.figure]
+    medians = results.medians()
+    rates = {subject: values[metric] for subject, values in medians.items()}
+    fastest_first = sorted(rates, key=lambda subject: -rates[subject])
     parts = [
         '<rect class="page" width="100%" height="100%"/>',
-        '<text class="title" x="0" y="18">Webhooks acknowledged per second, one core</text>',
-        '<text class="faint" x="0" y="38">solid: committed with fsync; dashed: forgotten at a'
-        f" restart · {SHOWN}</text>",
+        f'<text class="title" x="0" y="18">{escape(title)}</text>',
+        '<text class="faint" x="0" y="38">dashed: forgotten at a restart · 32 connections</text>',
     ]
-    for row, (subject, rate) in enumerate(sorted(rates.items(), key=lambda each: -each[1])):
-        y = 54 + ROW * row
-        keeps = subject.rsplit(", ")[-1] in {"SQLite", "PostgreSQL"}
-        kind = "ours" if subject.startswith(OURS) else "keeps" if keeps else "forgets"
-        width = max(1, BARS * rate / most)
-        weight = ' font-weight="600"' if kind == "ours" else ""
-        parts += [
-            f'<text x="{LABELS - 10}" y="{y + 15}" text-anchor="end"{weight}>'
-            f"{escape(subject)}</text>",
-            f'<rect class="{kind}" x="{LABELS}" y="{y}" width="{width:.1f}" height="20" rx="3"/>',
-            f'<text x="{LABELS + width + 8:.1f}" y="{y + 15}">{rate:,.0f}</text>',
-        ]
+    for row, subject in enumerate(fastest_first):
+        share = rates[subject] / rates[fastest_first[0]]
+        parts += _bar(subject, rates[subject], share, 54 + ROW * row)
+    height = 74 + ROW * len(rates)
+    said = "; ".join(f"{subject}: {rates[subject]:,.0f}" for subject in fastest_first)
     body = "\n  ".join(parts)
-    size = f'viewBox="0 0 {LABELS + BARS + 80} {height}"'
-    said = "; ".join(f"{subject}: {rate:,.0f}" for subject, rate in rates.items())
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">\n'
-        f"  <title>Webhooks acknowledged per second. {escape(said)}</title>\n"
-        f"  <style>{STYLE}</style>\n  {body}\n</svg>\n"
+        '<svg xmlns="http://www.w3.org/2000/svg"'
+        f' viewBox="0 0 {LABELS + BARS + 80} {height}" role="img">\n'
+        f"  <title>{escape(title)}. {escape(said)}</title>\n"
+        f"  <style>{STYLE}</style>\n"
+        f"  {body}\n"
+        "</svg>\n"
     )
 
 
+def _bar(subject: str, rate: float, share: float, y: int) -> list[str]:
+    width = max(1, BARS * share)
+    kind = _kind(subject)
+    weight = ' font-weight="600"' if kind == "ours" else ""
+    label = f'x="{LABELS - 10}" y="{y + 15}" text-anchor="end"{weight}'
+    bar = f'x="{LABELS}" y="{y}" width="{width:.1f}" height="20" rx="3"'
+    return [
+        f"<text {label}>{escape(subject)}</text>",
+        f'<rect class="{kind}" {bar}/>',
+        f'<text x="{LABELS + width + 8:.1f}" y="{y + 15}">{rate:,.0f}</text>',
+    ]
+
+
+def _kind(subject: str) -> str:
+    if subject.startswith(OURS):
+        return "ours"
+    return "forgets" if subject.startswith(FORGETFUL) else "keeps"
+
+
 def main() -> None:
-    source, target = sys.argv[1:]
-    samples = json.loads(Path(source).read_text())["receive"]["samples"]
-    results = Results("receive", [Sample(**each) for each in samples])
+    source, figure, target = sys.argv[1:]
+    samples = json.loads(Path(source).read_text())[figure]["samples"]
+    results = Results(figure, [Sample(**each) for each in samples])
     Path(target).write_text(draw(results))
 
 

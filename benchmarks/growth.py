@@ -1,78 +1,120 @@
-"""What a service costs that has kept many events: time, memory and disk."""
+"""What a service costs that has received many events: speed, memory and disk."""
 
-import json
+import sqlite3
 import time
-from contextlib import ExitStack
+from contextlib import closing
 
-from benchmarks import stored
-from benchmarks.load import send_all, send_for
+import psycopg
+from live.databases import SQLITE, Database
+
+from benchmarks.cores import take_cores
+from benchmarks.effects import RATE, WARM_UP, named
+from benchmarks.homes import Homes, homes
+from benchmarks.load import body, percentile_99
 from benchmarks.options import Options
-from benchmarks.results import Aim, Results, Sample
-from benchmarks.workbench import Missing, Workbench, take_cores, workbenches
+from benchmarks.results import Results
+from benchmarks.running import running
+from benchmarks.servers import Missing
+from benchmarks.setups import TEMPLATE
 
-FEW = 1_000
+FEW, MANY = 1_000, 20_000  # events that the process of one measurement receives
+AT_A_TIME = 5_000  # their signatures are good for 300 seconds
+MEMORY = "resident MB"
+
+COLUMNS = (
+    "endpoint, event_id, event_type, payload, received_at, state, due_at, attempts, failures,"
+    " finished_at"
+)
+VALUES = "'payment_intent.succeeded', {payload}, {now}, 'done', NULL, 1, 0, {now}"
+# Ids like those of load.py: by and large in the order of time, as Stripe's are.
+SQLITE_INSERT = (
+    f"INSERT INTO webhook_events ({COLUMNS})"  # noqa: S608
+    " WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :number)"
+    " SELECT 'stripe', 'evt_1' || printf('%05x', i / 500) || '2eZvKYlo2C'"
+    " || lower(hex(randomblob(4))), " + VALUES.format(payload=":payload", now=":now") + " FROM n"
+)
+POSTGRESQL_INSERT = (
+    f"INSERT INTO webhook_events ({COLUMNS})"  # noqa: S608
+    " SELECT 'stripe', 'evt_1' || lpad(to_hex(i / 500), 5, '0') || '2eZvKYlo2C'"
+    " || left(md5(random()::text || i), 8), "
+    + VALUES.format(payload="%(payload)s", now="%(now)s")
+    + " FROM generate_series(1, %(number)s) AS i"
+)
 
 
 def run(options: Options) -> Results:
     results = Results("growth")
-    with workbenches(["background"], take_cores()) as benches:
-        [bench] = benches.values()
-        for kind in options.databases:
-            subjects = [f"{kind}, {number:,} stored" for number in options.stored]
-            results.aims.append(Aim("requests/s", subjects[-1], subjects[0], 0.9))
-            few, many = (f"{kind}, {number:,} received" for number in (FEW, options.events))
-            results.aims.append(Aim("resident MB", many, few, 1.2, at_least=False))
-            for number in range(1, options.rounds + 1):
+    many = MANY if options.events > FEW else options.events
+    with homes(take_cores()) as places:
+        for number in range(1, options.rounds + 1):
+            for kind in options.databases:
+                name = named(TEMPLATE, kind)
                 try:
-                    for events, subject in zip(options.stored, subjects, strict=True):
-                        values = _time(bench, kind, events, options.seconds)
-                        results.add(Sample(subject, "", number, values))
-                    grown = _memory(bench, kind, options.events)
-                    for subject, megabytes in zip((few, many), grown, strict=True):
-                        results.add(Sample(subject, "", number, {"resident MB": megabytes}))
+                    for stored in (0, options.stored):
+                        values = _speed(places, kind, stored, options.events)
+                        results.add(f"{name}, {stored:,} stored", number, values)
+                    memory = _memory(places, kind, many)
                 except Missing as missing:
-                    results.leave_out(kind, missing)
-    results.notes += [
-        "stored events have bodies of 1.2 KB; bytes an event: the table, its indexes and the rest",
-        "events, replay: the commands `python -m app events` and `python -m app replay ID`",
-        "resident MB: of the web process, its backlog worked off",
-    ]
+                    results.leave_out(name, missing)
+                    continue
+                for received, megabytes in memory.items():
+                    values = {MEMORY: megabytes}
+                    results.add(f"{name}, {received:,} received", number, values)
+    for kind in options.databases:
+        name = named(TEMPLATE, kind)
+        results.compare(RATE, f"{name}, {options.stored:,} stored", f"{name}, 0 stored")
+        results.compare(MEMORY, f"{name}, {many:,} received", f"{name}, {FEW:,} received")
+    results.note(f"stored events have a body of {len(body(''))} bytes, as those that are sent")
+    results.note("bytes an event: of the table of events and its indexes")
+    results.note("resident MB: of the web process, after all effects")
     return results
 
 
-def _time(bench: Workbench, kind: str, events: int, seconds: float) -> dict[str, float]:
-    with bench.database(kind) as database:
-        environment = bench.environment(database.url)
-        stored.create_schema(bench, database)
-        values: dict[str, float] = {}
-        if events:
-            empty = stored.bytes_used(database)
-            stored.insert(database, events, pending=False)
-            values["bytes an event"] = (stored.bytes_used(database) - empty) / events
-        values |= json.loads(bench.inside("steps.py", "200", environment))
-        [(event_id,)] = database.rows(
-            f"SELECT event_id FROM inbox ORDER BY id LIMIT 1 OFFSET {events // 2}"  # noqa: S608
-        )
-        app = f"{bench.python} -m app"
-        for name, command in (("events s", "events"), ("replay s", f"replay {event_id}")):
-            begun = time.monotonic()
-            bench.run(f"{app} {command}", environment)
-            values[name] = time.monotonic() - begun
-        with bench.service(database) as server:
-            send_for(server, 1)
-            return send_for(server, seconds).values | values
+def _speed(places: Homes, kind: str, stored: int, events: int) -> dict[str, float]:
+    values: dict[str, float] = {}
+    with running(places, TEMPLATE, kind) as service:
+        if stored:
+            empty = _bytes_used(service.database)
+            _store(service.database, stored)
+            values["bytes an event"] = (_bytes_used(service.database) - empty) / stored
+        service.take_effect(WARM_UP)
+        seconds, answers = service.take_effect(events)
+    return {RATE: events / seconds, "ack p99 ms": percentile_99(answers)} | values
 
 
-def _memory(bench: Workbench, kind: str, events: int) -> list[float]:
-    with ExitStack() as stack:
-        database = stack.enter_context(bench.database(kind))
-        server = stack.enter_context(bench.service(database))
-        megabytes = []
-        for number in (FEW, max(events - FEW, 0)):
-            while number:
-                some = min(number, 50_000)  # their signatures are good for 300 seconds
-                send_all(server, some)
-                number -= some
-            stored.wait_until_handled(database)
-            megabytes.append(server.resident_megabytes)
-    return megabytes
+def _memory(places: Homes, kind: str, many: int) -> dict[int, float]:
+    """Return the memory of the web process by the number of events that it has received."""
+    found: dict[int, float] = {}
+    received = 0
+    with running(places, TEMPLATE, kind) as service:
+        for goal in (FEW, many):
+            while received < goal:
+                some = min(goal - received, AT_A_TIME)
+                service.take_effect(some)
+                received += some
+            found[goal] = service.resident_megabytes()
+    return found
+
+
+def _store(database: Database, number: int) -> None:
+    """Add events that are done, past the service."""
+    values = {"number": number, "payload": body("evt_stored"), "now": time.time()}
+    if database.url.startswith(SQLITE):
+        with closing(sqlite3.connect(database.file, timeout=60)) as connection:
+            connection.execute(SQLITE_INSERT, values)
+            connection.commit()
+        return
+    with psycopg.connect(database.url, autocommit=True) as connection:
+        connection.execute(POSTGRESQL_INSERT.encode(), values)
+        connection.execute("VACUUM ANALYZE webhook_events")
+        connection.execute("CHECKPOINT")  # or it would come while others are measured
+
+
+def _bytes_used(database: Database) -> int:
+    if database.url.startswith(SQLITE):
+        with closing(sqlite3.connect(database.file, timeout=60)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return database.file.stat().st_size
+    [(size,)] = database.rows("SELECT pg_total_relation_size('webhook_events')")
+    assert isinstance(size, int)
+    return size

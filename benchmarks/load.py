@@ -1,180 +1,210 @@
-"""Signed events, each with an id of its own, and wrk to send them."""
+"""Signed events, each with an id of its own, and those who send them."""
 
+import asyncio
 import hashlib
 import hmac
-import http.client
 import json
+import random
 import secrets
-import shutil
-import subprocess
-import tempfile
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import cache
+from statistics import quantiles
+from typing import NamedTuple, Self
 
-from benchmarks.workbench import HERE, SECRET, Pinned
+from live.processes import PATIENCE
+from project import TEMPLATE
 
-STRIPE_PATH = "/webhooks/stripe"
-# More than any server that checks and keeps something answers in a second, by bytes of a body.
-FASTEST = {1200: 12_000, 10_000: 9_000, 100_000: 4_000}
-MARK = "evt_" + "0" * 24
+from benchmarks.servers import Missing
+
+SECRET = "whsec_measured"  # noqa: S105
+FIXTURE = TEMPLATE / "provider/stripe/tests/fixtures/stripe/payment_intent.succeeded.json"
+CONNECTIONS = 32
+ANSWER_SECONDS = 60  # after which a sender hangs up
+ID, ORDER = "<id>", "<order>"
 
 
-@dataclass(frozen=True)
-class Load:
-    """What wrk saw, and what it cost the server; all that the server did meanwhile counts."""
+class Request(NamedTuple):
+    """A whole HTTP request, and the event in it."""
 
-    requests: int
+    event_id: str
+    data: bytes
+
+
+class Answer(NamedTuple):
+    """How a delivery ended. The status is 0 if the connection did."""
+
+    event_id: str
+    status: int
     seconds: float
-    p50_ms: float
-    p99_ms: float
-    cpu_seconds: float
 
     @property
-    def values(self) -> dict[str, float]:
-        rate = self.requests / self.seconds
-        cpu = 1e6 * self.cpu_seconds / self.requests
-        latency = {"p50 ms": self.p50_ms, "p99 ms": self.p99_ms}
-        return {"requests/s": rate, **latency, "CPU µs": cpu}
+    def is_acknowledged(self) -> bool:
+        return 200 <= self.status < 300
 
 
-def event(size: int, id: str = MARK) -> str:
-    """Return an event of that many bytes, shaped like Stripe's."""
-
-    def line(number: int) -> dict[str, object]:
-        period = {"end": 1767225600, "start": 1764547200}
-        price = {"id": f"price_{number:012d}", "currency": "eur", "unit_amount": 1999}
-        money = {"amount": 1999, "currency": "eur", "description": "One month of everything"}
-        return {"id": f"il_{number:012d}", **money, "period": period, "price": price}
-
-    thing: dict[str, object] = {
-        "id": "ch_3P0000000000000000000000",
-        "object": "charge",
-        "amount": 1999,
-        "billing_details": {"address": {"city": "Ghent", "country": "BE"}, "name": "A. Customer"},
-        "captured": True,
-        "created": 1764547200,
-        "currency": "eur",
-        "customer": "cus_00000000000000",
-        "lines": [],
-        "livemode": False,
-        "metadata": {"order_id": "6735"},
-        "paid": True,
-        "status": "succeeded",
-    }
-    whole = {
-        "id": id,
-        "object": "event",
-        "api_version": "2025-09-30",
-        "created": 1764547200,
-        "data": {"object": thing},
-        "livemode": False,
-        "pending_webhooks": 1,
-        "request": {"id": None},
-        "type": "charge.succeeded",
-    }
-    number = (size - len(json.dumps(whole)) - 20) // (len(json.dumps(line(0))) + 2)
-    thing["lines"] = [line(each) for each in range(max(number, 0))]
-    thing["description"] = "x" * max(0, size - len(json.dumps(whole)) - len('"description": "", '))
-    return json.dumps(whole)
+def order_of(event_id: str) -> str:
+    """Return the order that an event is about."""
+    return f"order_{event_id}"
 
 
-def ids(number: int) -> Iterator[str]:
+def body(event_id: str) -> bytes:
+    """Return the template's sample of a payment, with an id and an order of its own."""
+    return _sample().replace(ID, event_id).replace(ORDER, order_of(event_id)).encode()
+
+
+@cache
+def _sample() -> str:
+    event = json.loads(FIXTURE.read_text(encoding="utf-8"))
+    event["id"] = ID
+    event["livemode"] = True
+    event["data"]["object"]["metadata"]["order_id"] = ORDER
+    return json.dumps(event, separators=(",", ":"))
+
+
+def new_ids() -> Iterator[str]:
     """Yield ids like Stripe's: the time, the account, and at random."""
-    for index in range(number):
-        seconds = int(time.time() * 10) + index // 500
-        yield f"evt_1{seconds % 16**5:05x}2eZvKYlo2C{secrets.token_hex(4)}"
+    while True:
+        tenths = int(time.time() * 10) % 16**5
+        yield f"evt_1{tenths:05x}2eZvKYlo2C{secrets.token_hex(4)}"
 
 
-def signature(body: bytes, timestamp: int) -> str:
-    signed = b"%d.%b" % (timestamp, body)
-    digest = hmac.new(SECRET.encode(), signed, hashlib.sha256).hexdigest()
-    return f"t={timestamp},v1={digest}"
-
-
-@contextmanager
-def signed_events(number: int, size: int) -> Iterator[Path]:
-    """Write that many events for wrk.lua, signed now: they are good for 300 seconds."""
-    head, tail = event(size).encode().split(MARK.encode())
-    now = int(time.time())
-    with tempfile.TemporaryDirectory(prefix="events-") as name:
-        folder = Path(name)
-        (folder / "head").write_bytes(head)
-        (folder / "tail").write_bytes(tail)
-        with (folder / "signed").open("w") as file:
-            for id in ids(number):
-                file.write(f"{id} {signature(head + id.encode() + tail, now)}\n")
-        yield folder
-
-
-def send_for(
-    server: Pinned,
-    seconds: float,
-    size: int = 1200,
-    connections: int = 32,
-    path: str = STRIPE_PATH,
-    faster: int = 1,
-) -> Load:
-    """Send as fast as answers come, for that long; fail if one of them is no 2xx.
-
-    `faster` is how many times as fast as `FASTEST` the server may be.
-    """
-    _try(server, size, path)
-    number = int(FASTEST[size] * seconds * faster)
-    with signed_events(number, size) as folder:
-        before = server.cpu_seconds()
-        output = _wrk(server, path, connections, f"{max(1, round(seconds))}s", str(folder))
-    used = server.cpu_seconds() - before
-    seen = json.loads(output.splitlines()[-1])
-    server.check()
-    assert not seen["bad"], f"{seen['bad']} answers were no 2xx, or none:\n{output}"
-    assert not seen["ran_out"], f"{number} events were too few: raise FASTEST"
-    return Load(seen["requests"], seen["seconds"], seen["p50"], seen["p99"], used)
-
-
-def send_all(server: Pinned, number: int, size: int = 1200, connections: int = 32) -> None:
-    """Send that many events as fast as answers come; fail if one of them is no 2xx."""
-    with signed_events(number, size) as folder:
-        once = (str(folder), "once", str(connections))
-        output = _wrk(server, STRIPE_PATH, connections, "1000s", *once)
-    server.check()
-    seen = json.loads(output.splitlines()[-1])
-    assert not seen["bad"], f"{seen['bad']} answers were no 2xx"
-
-
-def send_one(server: Pinned, size: int = 1200, path: str = STRIPE_PATH) -> int:
-    """Send one event and return the status of the answer."""
-    body = event(size, next(ids(1))).encode()
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
-    headers = {"Stripe-Signature": signature(body, int(time.time()))}
-    connection.request("POST", path, body, headers | {"Content-Type": "application/json"})
-    status = connection.getresponse().status
-    connection.close()
-    return status
-
-
-def _try(server: Pinned, size: int, path: str) -> None:
-    status = send_one(server, size, path)  # wrk takes a redirect for a success
-    assert 200 <= status < 300, f"the first answer was {status}:\n{server.printed}"
-
-
-def require_wrk() -> None:
-    if shutil.which("wrk") is None:
-        raise SystemExit("wrk is missing: apt-get install wrk (Debian's and Ubuntu's package wrk)")
-
-
-def _wrk(server: Pinned, path: str, connections: int, duration: str, *arguments: str) -> str:
-    done = subprocess.run(
-        [
-            *("wrk", "--threads", "1", "--connections", str(connections), "--timeout", "30s"),
-            *("--duration", duration, "--script", str(HERE / "wrk.lua")),
-            *(f"http://127.0.0.1:{server.port}{path}", "--", *arguments),
-        ],
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
+def sign(event_id: str, path: str) -> Request:
+    """Return a request as Stripe would send it now. It is good for 300 seconds."""
+    payload = body(event_id)
+    timestamp = int(time.time())
+    signed = b"%d.%b" % (timestamp, payload)
+    signature = hmac.new(SECRET.encode(), signed, hashlib.sha256).hexdigest()
+    head = (
+        f"POST {path} HTTP/1.1\r\n"
+        "Host: localhost\r\n"
+        "Content-Type: application/json\r\n"
+        f"Content-Length: {len(payload)}\r\n"
+        f"Stripe-Signature: t={timestamp},v1={signature}\r\n"
+        "\r\n"
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout.strip()
+    return Request(event_id, head.encode() + payload)
+
+
+def sign_new(number: int, path: str) -> list[Request]:
+    """Return the requests of that many new events."""
+    ids = new_ids()
+    return [sign(next(ids), path) for _ in range(number)]
+
+
+def send(port: int, requests: Sequence[Request], connections: int = CONNECTIONS) -> list[Answer]:
+    """Send all requests as fast as answers come, each connection one at a time.
+
+    Raises:
+        Missing: an answer was not 2xx.
+    """
+    answers = asyncio.run(_send_all(port, requests, connections))
+    refused = Counter(answer.status for answer in answers if not answer.is_acknowledged)
+    if refused:
+        by_status = ", ".join(f"{number} with {status}" for status, number in refused.items())
+        raise Missing(f"of {len(answers)} requests, {by_status} were not acknowledged")
+    return answers
+
+
+def percentile_99(answers: Sequence[Answer]) -> float:
+    """Return the time that only one answer in a hundred exceeds, in milliseconds."""
+    return 1000 * quantiles([answer.seconds for answer in answers], n=100)[-1]
+
+
+async def _send_all(port: int, requests: Sequence[Request], connections: int) -> list[Answer]:
+    waiting = iter(requests)
+
+    async def send_some() -> list[Answer]:
+        connection = Connection(port)
+        answers = [await connection.deliver(request) for request in waiting]
+        connection.close()
+        return answers
+
+    sent = await asyncio.gather(*(send_some() for _ in range(connections)))
+    return [answer for answers in sent for answer in answers]
+
+
+class Connection:
+    """A connection that is opened again when the server has closed it."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def deliver(self, request: Request) -> Answer:
+        """Send a request and wait for the answer to it."""
+        begun = time.perf_counter()
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                status = await self._exchange(request.data)
+        except (OSError, EOFError, ValueError):  # TimeoutError is an OSError
+            self.close()
+            status = 0
+        return Answer(request.event_id, status, time.perf_counter() - begun)
+
+    def close(self) -> None:
+        if self._writer:
+            self._writer.close()
+            self._writer = None
+
+    async def _exchange(self, data: bytes) -> int:
+        if self._writer is None:
+            self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
+        self._writer.write(data)
+        head = (await self._reader.readuntil(b"\r\n\r\n")).lower()
+        length = int(head.partition(b"content-length:")[2].split()[0])
+        await self._reader.readexactly(length)
+        if b"connection: close" in head:
+            self.close()
+        return int(head.split()[1])
+
+
+class Senders:
+    """Some who send events at a steady pace, each until it is acknowledged, as Stripe does.
+
+    Args:
+        number: How many events are sent at a time.
+        pause: Seconds between two events of one of them.
+    """
+
+    def __init__(self, port: int, path: str, number: int = 8, pause: float = 0.15) -> None:
+        self.acknowledged: set[str] = set()
+        self.refused = 0
+        self._port = port
+        self._path = path
+        self._number = number
+        self._pause = pause
+        self._stopping = False
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._send()), daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Begin no further event, and wait until all are acknowledged."""
+        self._stopping = True
+        self._thread.join(PATIENCE)
+        assert not self._thread.is_alive(), "an event was not acknowledged for long"
+
+    async def _send(self) -> None:
+        await asyncio.gather(*(self._send_some() for _ in range(self._number)))
+
+    async def _send_some(self) -> None:
+        ids = new_ids()
+        while not self._stopping:
+            await self._send_until_acknowledged(next(ids))
+            await asyncio.sleep(random.uniform(0, 2 * self._pause))  # noqa: S311
+
+    async def _send_until_acknowledged(self, event_id: str) -> None:
+        while True:
+            connection = Connection(self._port)
+            answer = await connection.deliver(sign(event_id, self._path))
+            connection.close()
+            if answer.is_acknowledged:
+                self.acknowledged.add(event_id)
+                return
+            self.refused += 1
+            await asyncio.sleep(random.uniform(0.1, 0.5))  # noqa: S311

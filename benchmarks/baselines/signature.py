@@ -6,11 +6,12 @@ import os
 import time
 
 SECRET = os.environ["STRIPE_WEBHOOK_SECRET"].encode()
+TOLERANCE_SECONDS = 300
 
 
 def is_right(header: str, payload: bytes) -> bool:
     parts = dict(part.split("=", 1) for part in header.split(","))
     signed = parts["t"].encode() + b"." + payload
     expected = hmac.new(SECRET, signed, hashlib.sha256).hexdigest()
-    fresh = abs(time.time() - int(parts["t"])) < 300
-    return fresh and hmac.compare_digest(expected, parts["v1"])
+    is_fresh = abs(time.time() - int(parts["t"])) < TOLERANCE_SECONDS
+    return is_fresh and hmac.compare_digest(expected, parts["v1"])

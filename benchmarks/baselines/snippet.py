@@ -3,17 +3,18 @@
 import json
 from typing import Annotated, Any
 
+from effect import create_engine, mark_order_paid
 from fastapi import BackgroundTasks, FastAPI, Header, HTTPException, Request
 from signature import is_right
 
 app = FastAPI()
+engine = create_engine()
 seen: set[str] = set()
-handled = 0
 
 
 async def handle(event: dict[str, Any]) -> None:
-    global handled
-    handled += 1
+    async with engine.begin() as connection:
+        await mark_order_paid(connection, event)
 
 
 @app.post("/webhooks/stripe")
@@ -28,8 +29,3 @@ async def receive(
         seen.add(event["id"])
         tasks.add_task(handle, event)
     return {"received": True}
-
-
-@app.get("/handled")
-async def count() -> int:
-    return handled

@@ -1,24 +1,16 @@
 """The straightforward durable receiver: one transaction a request, nothing else."""
 
 import json
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated
 
 import sqlalchemy as sa
+from effect import create_engine, insert
 from fastapi import FastAPI, Header, HTTPException, Request
 from signature import is_right
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.ext.asyncio import create_async_engine
 
-url = sa.make_url(os.environ["DATABASE_URL"])
-is_sqlite = url.get_backend_name() == "sqlite"
-engine = create_async_engine(
-    url.set(drivername="sqlite+aiosqlite" if is_sqlite else "postgresql+psycopg")
-)
-insert = sqlite.insert if is_sqlite else postgresql.insert
+engine = create_engine()
 events = sa.Table(
     "events",
     sa.MetaData(),
@@ -50,14 +42,3 @@ async def receive(request: Request, stripe_signature: Annotated[str, Header()]) 
     async with engine.begin() as connection:
         await connection.execute(insert(events).values(row).on_conflict_do_nothing())
     return {"received": True}
-
-
-if is_sqlite:
-
-    @sa.event.listens_for(engine.sync_engine, "connect")
-    def configure(connection: DBAPIConnection, _: object) -> None:
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA busy_timeout = 5000")
-        cursor.execute("PRAGMA journal_mode = WAL")
-        cursor.execute("PRAGMA synchronous = FULL")
-        cursor.close()

@@ -1,0 +1,101 @@
+"""What becomes of acknowledged events when each process of a set-up is killed under load.
+
+An acknowledged event is *lost* if it had no effect, and its id is in no store of the set-up any
+more. It is *stuck* if its id is still there, and yet no effect has come for `PATIENCE` seconds.
+An effect that was done *twice* has left two rows: here the table has no primary key, so that
+ON CONFLICT hides nothing.
+"""
+
+import random
+import time
+from collections import Counter
+
+from benchmarks.cores import take_cores
+from benchmarks.effects import add_versions, chosen, named
+from benchmarks.homes import homes
+from benchmarks.load import Senders, order_of
+from benchmarks.options import Options
+from benchmarks.results import Results
+from benchmarks.running import Running, running
+from benchmarks.servers import Missing
+from benchmarks.setups import PEERS, RABBITMQ, TEMPLATES, Setup
+from benchmarks.stores import found_in_stores
+
+PATIENCE = 130  # seconds: a lease of the template lasts up to 98, a job of arq 70 if it is careful
+LEAST, MOST = 0.2, 1.5  # seconds that a process works before it is killed
+
+
+def run(options: Options) -> Results:
+    results = Results("kills")
+    # RabbitMQ's own process is not ours to kill, so its set-ups would be spared.
+    setups = [setup for setup in (*TEMPLATES, *PEERS) if setup.broker != RABBITMQ]
+    subjects = chosen(options, tuple(setups))
+    with homes(take_cores()) as places:
+        for setup, kind in subjects:
+            name = named(setup, kind)
+            try:
+                with running(places, setup, kind, unique=False) as service:
+                    values = _measure(service, options.kills)
+            except Missing as missing:
+                results.leave_out(name, missing)
+                continue
+            results.add(name, 1, values)
+            results.note(f"{name}: killed {options.kills} times each: {_killed(setup)}")
+        add_versions(results, places, subjects)
+    results.note(f"stuck: known to the set-up, but without effect {PATIENCE} s after the last one")
+    results.note("PostgreSQL is not killed: what it has committed, it keeps for all of them")
+    return results
+
+
+def _killed(setup: Setup) -> str:
+    names = [program.name for program in setup.programs]
+    return ", ".join([*names, "Redis"] if setup.broker else names)
+
+
+def _measure(service: Running, kills: int) -> dict[str, float]:
+    with Senders(service.port, service.setup.path) as senders:
+        for _ in range(kills):
+            _kill_each(service)
+        for number in range(len(service.setup.programs)):
+            service.wait_until_at_work(number)
+    without = _wait_for_effects(service, senders.acknowledged)
+    kept = without & found_in_stores(service)
+    return {
+        "acknowledged": len(senders.acknowledged),
+        "lost": len(without - kept),
+        "stuck": len(kept),
+        "twice": sum(1 for rows in _effects(service).values() if rows > 1),
+    }
+
+
+def _kill_each(service: Running) -> None:
+    """Kill each process once, in any order, when it has worked for a moment."""
+    numbers = list(range(len(service.setup.programs)))
+    random.shuffle(numbers)
+    for number in numbers:
+        service.wait_until_at_work(number)
+        time.sleep(random.uniform(LEAST, MOST))  # noqa: S311
+        service.kill_and_restart(number)
+    if service.redis:
+        time.sleep(random.uniform(LEAST, MOST))  # noqa: S311
+        service.redis.kill_and_restart()
+
+
+def _wait_for_effects(service: Running, acknowledged: set[str]) -> set[str]:
+    """Wait for all effects, as long as there is hope, and return the events without one."""
+    seen, since = 0, time.monotonic()
+    while True:
+        service.restart_ended()
+        effects = _effects(service)
+        without = {each for each in acknowledged if order_of(each) not in effects}
+        if len(effects) > seen:
+            seen, since = len(effects), time.monotonic()
+        elif not without & found_in_stores(service):
+            return without
+        if time.monotonic() - since > PATIENCE:
+            return without
+        time.sleep(1)
+
+
+def _effects(service: Running) -> Counter[str]:
+    return Counter(str(order) for (order,) in service.database.rows("SELECT id FROM orders"))

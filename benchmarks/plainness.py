@@ -1,0 +1,129 @@
+"""How densely the generated service is written, beside packages that read easily.
+
+A token is what Python's tokenizer says, without comments, blank lines and docstrings. A line is one
+that such a token begins on. A function has the lines from its `def` to its end.
+"""
+
+import ast
+import io
+import tempfile
+import tokenize
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from project import CHOICES, bake
+
+from benchmarks.cores import take_cores
+from benchmarks.homes import homes
+from benchmarks.options import Options
+from benchmarks.results import Results
+from benchmarks.servers import Missing
+
+OTHERS = ("starlette", "procrastinate", "stamina")
+IGNORED = {
+    tokenize.COMMENT,
+    tokenize.DEDENT,
+    tokenize.ENCODING,
+    tokenize.ENDMARKER,
+    tokenize.INDENT,
+    tokenize.NEWLINE,
+    tokenize.NL,
+}
+
+
+@dataclass(frozen=True)
+class Density:
+    """What is counted of some source code."""
+
+    tokens: int
+    lines: int
+    functions: tuple[int, ...]
+
+    @property
+    def values(self) -> dict[str, float]:
+        lengths = self.functions or (0,)
+        return {
+            "tokens a line": self.tokens / max(self.lines, 1),
+            "lines": float(self.lines),
+            "functions": float(len(self.functions)),
+            "median function": float(median(lengths)),
+            "longest function": float(max(lengths)),
+        }
+
+
+def run(options: Options) -> Results:
+    results = Results("plainness")
+    modules = _rendered()
+    for name, source in modules.items():
+        results.add(name, 1, density(source).values)
+    results.add("all of the above", 1, _together(modules.values()).values)
+    with homes(take_cores()) as places:
+        try:
+            environment = places.environment(OTHERS)
+        except Missing as missing:
+            results.leave_out(", ".join(OTHERS), missing)
+            return results
+        for package in OTHERS:
+            [folder] = environment.glob(f"lib/python*/site-packages/{package}")
+            sources = [file.read_text(encoding="utf-8") for file in sorted(folder.rglob("*.py"))]
+            results.add(f"{package} as installed", 1, _together(sources).values)
+    results.note("functions are in lines; without comments, blank lines and docstrings")
+    return results
+
+
+def density(source: str) -> Density:
+    """Count the tokens, the lines they are on, and the lines of each function."""
+    tree = ast.parse(source)
+    texts = set(_lines_of_texts(tree))
+    tokens = 0
+    lines: set[int] = set()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type in IGNORED or token.start[0] in texts:
+            continue
+        tokens += 1
+        lines.add(token.start[0])
+    functions = [
+        len(lines.intersection(_lines(node)))
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    return Density(tokens, len(lines), tuple(functions))
+
+
+def _lines_of_texts(tree: ast.AST) -> Iterator[int]:
+    """Yield the lines of statements that are a string alone: docstrings."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Expr(value=ast.Constant(value=str())):
+                yield from _lines(node)
+
+
+def _lines(node: ast.stmt) -> range:
+    return range(node.lineno, (node.end_lineno or node.lineno) + 1)
+
+
+def _together(sources: Iterable[str]) -> Density:
+    each = [density(source) for source in sources]
+    return Density(
+        tokens=sum(one.tokens for one in each),
+        lines=sum(one.lines for one in each),
+        functions=tuple(length for one in each for length in one.functions),
+    )
+
+
+def _rendered() -> dict[str, str]:
+    """Return the modules of a project by name; those of the other choices follow the first."""
+    found: dict[str, str] = {}
+    with tempfile.TemporaryDirectory(prefix="plainness-") as name:
+        for processing in CHOICES["processing"]:
+            project = bake(Path(name, processing), provider="stripe", processing=processing)
+            for file in project.files:
+                if not file.startswith("app/") or not file.endswith(".py"):
+                    continue
+                source = project.read(file)
+                if not source or found.get(file) == source:
+                    continue
+                found[f"{file}, {processing}" if file in found else file] = source
+    return found

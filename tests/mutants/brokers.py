@@ -1,0 +1,64 @@
+"""Survives its broker: without it 2xx as ever, and all is dispatched when it is back."""
+
+from mutants.mutant import ENGINE, Mutant
+
+ATTEMPTS, DISPATCHER, INBOX, QUEUE, WORKER = (
+    f"{ENGINE}{name}.py" for name in ("attempts", "dispatcher", "inbox", "queue", "worker")
+)
+
+MUTANTS = [
+    Mutant(
+        "what no worker takes is never dispatched again",
+        "app/inbox/statements.py",
+        "SET due_at = {now} + :requeue_after, queued = TRUE",
+        "SET due_at = {now} + 1000000000, queued = TRUE",
+        INBOX,
+    ),
+    Mutant(
+        "what could not be published waits as if it had been",
+        "app/inbox/inbox.py",
+        "self._commits.call(_undispatch, reference) for reference in references",
+        "self._commits.call(_undispatch, reference) for reference in references[:0]",
+        INBOX,
+    ),
+    Mutant(
+        "a late report makes an event due that was claimed",
+        "app/inbox/statements.py",
+        "        WHERE id = :id AND attempts = :attempts AND queued {skip_locked}\n",
+        "        WHERE id = :id {skip_locked}\n",
+        INBOX,
+    ),
+    Mutant(
+        "a worker uses up its messages while the database is away",
+        "app/processing/attempt.py",
+        "            await asyncio.sleep(settings.poll_interval_seconds)\n",
+        "            return\n",
+        ATTEMPTS,
+    ),
+    Mutant(
+        "a worker holds a message for ever",
+        "app/processing/attempt.py",
+        "    for _ in range(MAX_CLAIM_TRIES):\n",
+        "    while True:\n",
+        ATTEMPTS,
+    ),
+    Mutant(
+        "a flood goes into the queue whole",
+        "app/inbox/inbox.py",
+        "        limit = min(DISPATCH_BATCH, max(0, QUEUE_WINDOW - queued))\n",
+        "        limit = DISPATCH_BATCH\n",
+        INBOX,
+    ),
+    Mutant(
+        "what was claimed still takes room in the queue",
+        "app/inbox/statements.py",
+        """        due_at = {now} + :lease * (1 + {random} / 2),
+        queued = FALSE
+    WHERE id = (
+""",
+        """        due_at = {now} + :lease * (1 + {random} / 2)
+    WHERE id = (
+""",
+        INBOX,
+    ),
+]

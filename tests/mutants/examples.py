@@ -1,0 +1,64 @@
+"""The example of each provider: late, foreign and unpaid events change nothing."""
+
+from project import CHOICES
+
+from mutants.mutant import Mutant
+
+BILLING = "app/services/billing.py"
+
+
+def handlers(provider: str) -> str:
+    return f"tests/handlers/test_{provider.replace('-', '_')}.py"
+
+
+MUTANTS = [
+    Mutant(
+        "an event about somebody else's account counts",
+        "app/handlers/stripe.py",
+        '    if event.data.get("account"):\n',
+        "    if False:\n",
+        handlers("stripe"),
+    ),
+    Mutant(
+        "what is not paid for is activated",
+        "app/handlers/stripe.py",
+        '            is_paid = session["payment_status"] != "unpaid"',
+        "            is_paid = True",
+        handlers("stripe"),
+    ),
+]
+for provider in CHOICES["provider"]:
+    MUTANTS += [
+        Mutant(
+            "an older event undoes a newer one",
+            BILLING,
+            "        may_change &= subscriptions.c.status_since <= happened_at\n",
+            "        pass\n",
+            handlers(provider),
+            provider=provider,
+        ),
+        Mutant(
+            "a cancelled subscription comes to life again",
+            BILLING,
+            '    may_change = subscriptions.c.status != "cancelled"\n',
+            '    may_change = subscriptions.c.status != "no such status"\n',
+            handlers(provider),
+            provider=provider,
+        ),
+        Mutant(
+            "a late cancellation is dropped",
+            BILLING,
+            '    if status != "cancelled":\n',
+            "    if True:\n",
+            handlers(provider),
+            provider=provider,
+        ),
+        Mutant(
+            "a period that was paid earlier takes a later one away",
+            BILLING,
+            "    later = sa.case((known > paid_until, known), else_=paid_until)\n",
+            "    later = paid_until\n",
+            handlers(provider),
+            provider=provider,
+        ),
+    ]

@@ -1,0 +1,161 @@
+"""No stuck rows, no stuck service: leases expire, a late attempt is fenced off, no event blocks."""
+
+from mutants.mutant import ENGINE, Mutant
+
+ATTEMPTS, INBOX, QUEUE, TRANSACTIONS = (
+    f"{ENGINE}{name}.py" for name in ("attempts", "inbox", "queue", "transactions")
+)
+
+CLAIM_DUE = """        due_at = {now} + :lease * (1 + {random} / 2),
+        queued = FALSE
+    WHERE id IN"""
+
+MUTANTS = [
+    Mutant(
+        "the lease never expires",
+        "app/inbox/statements.py",
+        CLAIM_DUE,
+        CLAIM_DUE.replace(":lease", "1000000000"),
+        INBOX,
+    ),
+    Mutant(
+        "there is no lease",
+        "app/inbox/statements.py",
+        CLAIM_DUE,
+        CLAIM_DUE.replace(":lease", "0"),
+        INBOX,
+    ),
+    Mutant(
+        "leases that begin together expire together",
+        "app/inbox/statements.py",
+        CLAIM_DUE,
+        CLAIM_DUE.replace("{random} / 2", "0"),
+        INBOX,
+    ),
+    Mutant(
+        "the lease expires before the handler has to end",
+        "app/inbox/inbox.py",
+        "settings.handler_timeout_seconds + CANCEL_SECONDS + settings.ack_deadline_seconds",
+        "settings.handler_timeout_seconds / 2",
+        INBOX,
+    ),
+    Mutant(
+        "a late attempt can end a later one",
+        "app/inbox/statements.py",
+        """    UPDATE webhook_events SET state = 'done', due_at = NULL, finished_at = {now}
+    WHERE id = (
+        SELECT id FROM webhook_events
+        WHERE id = :id AND attempts = :attempts AND due_at IS NOT NULL {skip_locked}
+""",
+        """    UPDATE webhook_events SET state = 'done', due_at = NULL, finished_at = {now}
+    WHERE id = (
+        SELECT id FROM webhook_events
+        WHERE id = :id AND due_at IS NOT NULL {skip_locked}
+""",
+        INBOX,
+    ),
+    Mutant(
+        "a late failure can delay a later attempt",
+        "app/inbox/statements.py",
+        """    UPDATE webhook_events SET due_at = {now} + :delay, error = :error
+    WHERE id = (
+        SELECT id FROM webhook_events
+        WHERE id = :id AND attempts = :attempts AND due_at IS NOT NULL {skip_locked}
+""",
+        """    UPDATE webhook_events SET due_at = {now} + :delay, error = :error
+    WHERE id = (
+        SELECT id FROM webhook_events
+        WHERE id = :id AND due_at IS NOT NULL {skip_locked}
+""",
+        INBOX,
+    ),
+    Mutant(
+        "who has lost its lease is not told",
+        "app/inbox/inbox.py",
+        "        if not await self._commits.call(_end, (statement, claim.key() | values)):\n",
+        "        await self._commits.call(_end, (statement, claim.key() | values))\n"
+        "        if False:\n",
+        INBOX,
+    ),
+    Mutant(
+        "attempts are not counted when they begin",
+        "app/inbox/statements.py",
+        "    UPDATE webhook_events\n    SET attempts = attempts + 1,\n"
+        "        failures = failures + 1,\n"
+        "        due_at = {now} + :lease * (1 + {random} / 2),\n"
+        "        queued = FALSE\n    WHERE id IN",
+        "    UPDATE webhook_events\n    SET failures = failures + 1,\n"
+        "        due_at = {now} + :lease * (1 + {random} / 2),\n"
+        "        queued = FALSE\n    WHERE id IN",
+        INBOX,
+    ),
+    Mutant(
+        "an attempt that ends is overtaken in the same commit",
+        "app/inbox/inbox.py",
+        "OPERATIONS = (_add, _end, _undispatch, _claim_reference, _claim_due, _dispatch_due)",
+        "OPERATIONS = (_add, _undispatch, _claim_reference, _claim_due, _dispatch_due, _end)",
+        INBOX,
+    ),
+    Mutant(
+        "a message is good for any number of attempts",
+        "app/inbox/statements.py",
+        """        queued = FALSE
+    WHERE id = (
+        SELECT id FROM webhook_events
+        WHERE id = :id AND attempts = :attempts AND due_at IS NOT NULL {skip_locked}
+""",
+        """        queued = FALSE
+    WHERE id = (
+        SELECT id FROM webhook_events
+        WHERE id = :id AND attempts >= :attempts AND due_at IS NOT NULL {skip_locked}
+""",
+        INBOX,
+    ),
+    Mutant(
+        "two processes claim the same event",
+        "app/inbox/statements.py",
+        '    "skip_locked": "FOR UPDATE SKIP LOCKED",\n',
+        '    "skip_locked": "",\n',
+        INBOX,
+        database="postgresql",
+    ),
+    Mutant(
+        "a row that somebody has locked delays all others",
+        "app/inbox/group_commit.py",
+        "LOCK_TIMEOUT_MS = 1000\n",
+        "LOCK_TIMEOUT_MS = 0\n",
+        INBOX,
+        database="postgresql",
+    ),
+    Mutant(
+        "a handler may hang for longer than it is allowed to",
+        "app/processing/attempt.py",
+        "timeout=settings.handler_timeout_seconds)",
+        "timeout=None)",
+        ATTEMPTS,
+    ),
+    Mutant(
+        "a handler that ignores its cancellation keeps its place",
+        "app/processing/attempt.py",
+        "    await asyncio.wait([task], timeout=CANCEL_SECONDS)\n",
+        "    await asyncio.wait([task])\n",
+        ATTEMPTS,
+    ),
+    Mutant(
+        "a cancelled handler leaves its transaction open",
+        "app/inbox/sqlite_driver.py",
+        """        with suppress(sqlite3.ProgrammingError):  # it was closed before
+            self._connection.rollback()
+        self._connection.close()
+""",
+        "        pass\n",
+        TRANSACTIONS,
+    ),
+    Mutant(
+        "a handler's transaction on SQLite has no limit",
+        "app/inbox/inbox.py",
+        "        async with asyncio.timeout(SQLITE_TRANSACTION_SECONDS):\n",
+        "        async with asyncio.timeout(None):\n",
+        TRANSACTIONS,
+    ),
+]

@@ -1,0 +1,102 @@
+"""Retries, then tells: backoff kept in the database, and in the end a dead event that is told."""
+
+from mutants.mutant import ENGINE, Mutant
+
+ATTEMPTS, CLI, RETRY, TRANSACTIONS = (
+    f"{ENGINE}{name}.py" for name in ("attempts", "cli", "retry", "transactions")
+)
+
+MUTANTS = [
+    Mutant(
+        "done although the handler failed",
+        "app/processing/attempt.py",
+        "                await _record_failure(inbox, claim, error, name)\n",
+        "                await inbox.complete(claim)\n",
+        ATTEMPTS,
+    ),
+    Mutant(
+        "retried for ever",
+        "app/processing/attempt.py",
+        "    is_last = claim.failures >= settings.max_attempts\n",
+        "    is_last = False\n",
+        ATTEMPTS,
+    ),
+    Mutant(
+        "one failure is death",
+        "app/processing/attempt.py",
+        "    is_last = claim.failures >= settings.max_attempts\n",
+        "    is_last = True\n",
+        ATTEMPTS,
+    ),
+    Mutant(
+        "an event that kills its process is attempted for ever",
+        "app/processing/attempt.py",
+        "    if claim.failures > settings.max_attempts:\n",
+        "    if False:\n",
+        ATTEMPTS,
+    ),
+    Mutant(
+        "retried at once",
+        "app/processing/attempt.py",
+        "    delay = backoff(claim.failures)\n",
+        "    delay = 0.0\n",
+        ATTEMPTS,
+    ),
+    Mutant(
+        "the wait does not double",
+        "app/processing/retry.py",
+        "settings.retry_base_seconds * 2**doublings",
+        "settings.retry_base_seconds",
+        RETRY,
+    ),
+    Mutant(
+        "the wait has no cap",
+        "app/processing/retry.py",
+        "min(settings.retry_cap_seconds, settings.retry_base_seconds * 2**doublings)",
+        "settings.retry_base_seconds * 2**doublings",
+        RETRY,
+    ),
+    Mutant(
+        "all wait equally long",
+        "app/processing/retry.py",
+        "random.uniform(longest / 2, longest)",
+        "longest",
+        RETRY,
+    ),
+    Mutant(
+        "a replayed event backs off as if it had never been replayed",
+        "app/processing/attempt.py",
+        "    delay = backoff(claim.failures)\n",
+        "    delay = backoff(claim.attempts)\n",
+        ATTEMPTS,
+    ),
+    Mutant(
+        "a replayed event has no attempts left",
+        "app/cli.py",
+        "due_at=now, failures=0, queued=False",
+        "due_at=now, queued=False",
+        CLI,
+    ),
+    Mutant(
+        "a dead event is not an error in the log",
+        "app/processing/attempt.py",
+        '        logger.error("%s: %s, dead',
+        '        logger.info("%s: %s, dead',
+        ATTEMPTS,
+    ),
+    Mutant(
+        "a failure keeps no traceback",
+        "app/processing/attempt.py",
+        "    storable = text.encode(",
+        '    storable = "".encode(',
+        ATTEMPTS,
+    ),
+    Mutant(
+        "a database without connections left counts as the handler's failure",
+        "app/inbox/inbox.py",
+        "            except (OperationalError, InterfaceError, PoolTimeout, OSError) as error:\n",
+        "            except ZeroDivisionError as error:\n",
+        TRANSACTIONS,
+        database="postgresql",
+    ),
+]

@@ -1,0 +1,1 @@
+"""What users are told to type works as it stands."""
