@@ -8,12 +8,10 @@ from pathlib import Path
 import pytest
 from conftest import Figures
 from live.sender import deliver
-from live.service import ON_POSTGRESQL, RECOVERY, Setup
+from live.service import EACH_PROCESSING, RECOVERY, Setup
 
 from attacks.conftest import Run
 
-# On SQLite all processes share a host. RabbitMQ keeps no time.
-SHARED = [setup for setup in ON_POSTGRESQL if setup.broker != "rabbitmq"]
 EVENTS = 22  # fewer than all hosts may handle at a time: one that is idle could take a lease
 TEN_MINUTES = 600  # seconds
 
@@ -34,7 +32,7 @@ HANDLER = """
 """
 
 
-@pytest.mark.parametrize("setup", SHARED, ids=str)
+@pytest.mark.parametrize("setup", EACH_PROCESSING, ids=str)
 def test_clocks_that_differ_by_ten_minutes_take_no_lease_away(
     setup: Setup, run: Run, tmp_path: Path, figures: Figures
 ) -> None:

@@ -7,7 +7,7 @@ import pytest
 from conftest import Figures
 from live.processes import wait_for
 from live.sender import SEED, Sender, deliver
-from live.service import FEW_SETUPS, RECOVERY, Service, Setup, account
+from live.service import EACH_PROCESSING, RECOVERY, Service, Setup, account
 
 from attacks.conftest import Run
 
@@ -40,12 +40,18 @@ def is_dead(service: Service, poison: str) -> bool:
     return service.database.count(f"event_id = '{poison}' AND state = 'dead'") == 1
 
 
-@pytest.mark.parametrize("setup", FEW_SETUPS, ids=str)
+@pytest.mark.parametrize("setup", EACH_PROCESSING, ids=str)
 def test_what_poisons_its_handler_is_dead_in_the_end_and_nothing_else_is(
     setup: Setup, run: Run, figures: Figures
 ) -> None:
     figures(seed=SEED)
-    with run(setup, HANDLER, settings={"MAX_ATTEMPTS": str(MAX_ATTEMPTS)}) as service:
+    # The shorter a lease, the sooner is an event attempted again that kills its process.
+    settings = {
+        "ACK_DEADLINE_SECONDS": "1",
+        "HANDLER_TIMEOUT_SECONDS": "0.5",
+        "MAX_ATTEMPTS": str(MAX_ATTEMPTS),
+    }
+    with run(setup, HANDLER, settings=settings) as service:
         database = service.database
         with Sender(service.ports, number=2, pause=0.2) as sender:
             for poison in POISONS:  # one after another, or the last would end the others' attempts

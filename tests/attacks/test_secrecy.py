@@ -12,7 +12,7 @@ from conftest import Install
 from live.processes import PATIENCE, Process, free_port, wait_for
 from live.sender import PATH, signature
 from live.servers import PostgreSQL
-from live.service import ON_POSTGRESQL, PYTHON, WITH_BROKER, Setup
+from live.service import EACH_PROCESSING, PYTHON, WITH_BROKER, Setup
 from project import FACTS, Variant, clean_environment
 
 from attacks.conftest import Run
@@ -63,9 +63,6 @@ HEADERS = {
     "X-Real-IP": ADDRESS,
 }
 CANARIES = [*SECRETS.values(), *PERSONAL.values(), TOKEN, SESSION, AGENT, ADDRESS]
-
-# One way of each processing: the brokers' passwords have a test of their own.
-EACH_PROCESSING = [setup for setup in ON_POSTGRESQL if setup.broker != "rabbitmq"]
 
 
 def leaks(text: str) -> list[str]:

@@ -105,7 +105,12 @@ ON_SQLITE = [setup for setup in SETUPS if setup.database == "sqlite"]
 ON_POSTGRESQL = [setup for setup in SETUPS if setup.database == "postgresql"]
 WITH_BROKER = [setup for setup in ON_POSTGRESQL if setup.broker]
 
-# Every processing with every broker, and every database, where all pairs of them would take long.
+# Each processing with the first broker that it can have.
+EACH_PROCESSING = [
+    next(setup for setup in ON_POSTGRESQL if setup.processing == processing)
+    for processing in CHOICES["processing"]
+]
+# Each processing, broker and database, where all pairs of them would take long.
 FEW_SETUPS = [ON_SQLITE[0], *ON_POSTGRESQL]
 
 

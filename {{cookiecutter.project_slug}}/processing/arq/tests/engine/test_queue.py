@@ -176,7 +176,7 @@ async def test_a_lost_message_is_dispatched_again(
     ("url", "problem"),
     [
         ("", "BROKER_URL is not set: use redis://"),
-        ("amqp://localhost", "BROKER_URL is not a valid URL"),
+        ("http://localhost", "BROKER_URL is not a valid URL"),
         ("localhost:6379", "BROKER_URL is not a valid URL"),
         ("redis://localhost/?foo=1", "BROKER_URL has options that arq does not know: remove foo"),
     ],
