@@ -1,5 +1,7 @@
 """Events per second, from the first request to the last effect that is committed."""
 
+from contextlib import suppress
+
 from benchmarks.cores import take_cores
 from benchmarks.homes import Homes, homes
 from benchmarks.load import percentile_99
@@ -14,6 +16,7 @@ from benchmarks.setups import (
     PEERS,
     TEMPLATE,
     TEMPLATES,
+    WEB_SHOWN,
     Setup,
 )
 
@@ -57,13 +60,18 @@ def named(setup: Setup, kind: str) -> str:
 
 
 def add_versions(results: Results, places: Homes, subjects: list[tuple[Setup, str]]) -> None:
-    for setup, kind in subjects:
-        name = named(setup, kind)
-        try:
-            versions = places.versions(setup)
-        except Missing:
-            continue  # it is noted already
-        results.note(f"{name}: {versions}" + (f"; {setup.note}" if setup.note else ""))
+    """Note what each set-up is made of, and what is special about it."""
+    users: dict[str, list[str]] = {}
+    for setup in dict.fromkeys(setup for setup, _ in subjects):
+        for packages in (setup.shown, WEB_SHOWN):
+            with suppress(Missing):  # that is noted already
+                versions = places.versions(setup, packages)
+                users.setdefault(versions, []).append(setup.name)
+        if setup.note:
+            results.note(f"{setup}: {setup.note}")
+    for versions, names in users.items():
+        if versions:
+            results.note(f"{versions}: {', '.join(dict.fromkeys(names))}")
 
 
 def _measure(

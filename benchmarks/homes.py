@@ -4,7 +4,7 @@ import json
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,12 +61,12 @@ class Homes:
             raise made
         return made
 
-    def versions(self, setup: Setup) -> str:
-        """Return the versions of what a set-up is made of, in a line."""
+    def versions(self, setup: Setup, names: Sequence[str]) -> str:
+        """Return the versions of those packages that a set-up has, in a line."""
         python = self.home(setup).bin / "python"
         listed = run(f"uv pip list --python {python} --format json", self.folder)
         installed = {each["name"].lower(): each["version"] for each in json.loads(listed)}
-        return ", ".join(f"{name} {installed[name]}" for name in setup.shown)
+        return ", ".join(f"{name} {installed[name]}" for name in names if name in installed)
 
     def _install(self, packages: tuple[str, ...]) -> Path | Missing:
         folder = Path(tempfile.mkdtemp(prefix="environment-", dir=self.folder))

@@ -40,7 +40,7 @@ def run(options: Options) -> Results:
                 results.leave_out(name, missing)
                 continue
             results.add(name, 1, values)
-            results.note(f"{name}: killed {options.kills} times each: {_killed(setup)}")
+            results.note(f"{setup}, each killed {options.kills} times: {_killed(setup)}")
         add_versions(results, places, subjects)
     results.note(f"stuck: known to the set-up, but without effect {PATIENCE} s after the last one")
     results.note("PostgreSQL is not killed: what it has committed, it keeps for all of them")

@@ -169,7 +169,7 @@ class Senders:
         pause: Seconds between two events of one of them.
     """
 
-    def __init__(self, port: int, path: str, number: int = 8, pause: float = 0.15) -> None:
+    def __init__(self, port: int, path: str, number: int = 16, pause: float = 0.05) -> None:
         self.acknowledged: set[str] = set()
         self.refused = 0
         self._port = port

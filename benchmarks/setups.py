@@ -37,7 +37,7 @@ class Setup:
 
     Args:
         packages: What is installed; the template has a list of its own.
-        shown: Whose versions are worth to know.
+        shown: Whose versions are worth to know, beside WEB_SHOWN.
         prepare: Commands to carry out once on an empty database.
         processing: The template's answer; empty for all others.
         handler: The source of the template's handler, if it is not the generated one.
@@ -48,7 +48,7 @@ class Setup:
     databases: tuple[str, ...] = (SQLITE, POSTGRESQL)
     broker: str = ""
     packages: tuple[str, ...] = WEB
-    shown: tuple[str, ...] = WEB_SHOWN
+    shown: tuple[str, ...] = ()
     prepare: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict, hash=False)
     path: str = STRIPE_PATH
@@ -83,7 +83,7 @@ def template(processing: str, broker: str) -> Setup:
         databases=(POSTGRESQL,),
         broker=broker,
         processing=processing,
-        shown=(processing, *WEB_SHOWN),
+        shown=(processing,),
     )
 
 
@@ -111,15 +111,13 @@ SLEEPING_TEMPLATE = replace(TEMPLATE, handler=SLEEPING_HANDLER)
 SNIPPET = Setup("the snippet", (web("snippet"),))
 
 DBOS_PACKAGES = (*WEB, "dbos[aiosqlite]")
-DBOS_STEP = Setup(
-    "DBOS, a step", (web("with_dbos"),), packages=DBOS_PACKAGES, shown=("dbos", *WEB_SHOWN)
-)
+DBOS_STEP = Setup("DBOS, a step", (web("with_dbos"),), packages=DBOS_PACKAGES, shown=("dbos",))
 DBOS_TRANSACTION = Setup(
     "DBOS, a transaction",
     (web("with_dbos"),),
     databases=(POSTGRESQL,),
     packages=DBOS_PACKAGES,
-    shown=("dbos", *WEB_SHOWN),
+    shown=("dbos",),
     environment={"DBOS_EFFECT": "transaction"},
 )
 
@@ -134,7 +132,7 @@ PROCRASTINATE = Setup(
     ),
     databases=(POSTGRESQL,),
     packages=(*WEB, "procrastinate"),
-    shown=("procrastinate", *WEB_SHOWN),
+    shown=("procrastinate",),
     prepare=("{bin}/procrastinate --app=with_procrastinate.jobs schema --apply",),
 )
 
@@ -143,7 +141,7 @@ PGQUEUER = Setup(
     (web("with_pgqueuer"), worker("python {baselines}/with_pgqueuer.py", "the worker begins")),
     databases=(POSTGRESQL,),
     packages=(*WEB, "pgqueuer[asyncpg]"),
-    shown=("pgqueuer", "asyncpg", *WEB_SHOWN),
+    shown=("pgqueuer", "asyncpg"),
     prepare=("{bin}/pgq --pg-dsn {url} install",),
 )
 
@@ -153,7 +151,7 @@ HOOKRELAY_SQLITE = Setup(
     (web("with_hookrelay"),),
     databases=(SQLITE,),
     packages=HOOKRELAY_PACKAGES,
-    shown=("hookrelay", *WEB_SHOWN),
+    shown=("hookrelay",),
     note="its worker is a task of the web process, as its SQLite backend wants",
 )
 HOOKRELAY_POSTGRESQL = Setup(
@@ -164,7 +162,7 @@ HOOKRELAY_POSTGRESQL = Setup(
     ),
     databases=(POSTGRESQL,),
     packages=HOOKRELAY_PACKAGES,
-    shown=("hookrelay", "asyncpg", *WEB_SHOWN),
+    shown=("hookrelay", "asyncpg"),
 )
 
 HOOKSPOOL = Setup(
@@ -175,7 +173,7 @@ HOOKSPOOL = Setup(
         web("with_hookspool", "second_port", "destination"),
     ),
     packages=(*WEB, "hookspool"),
-    shown=("hookspool", *WEB_SHOWN),
+    shown=("hookspool",),
     prepare=(
         "{bin}/python {baselines}/with_hookspool.py {port} {second_port}",
         "{bin}/hookspool migrate",
@@ -193,7 +191,7 @@ def arq(name: str, broker: str, careful: str = "") -> Setup:
         databases=(POSTGRESQL,),
         broker=broker,
         packages=(*WEB, "arq"),
-        shown=("arq", "redis", *WEB_SHOWN),
+        shown=("arq", "redis"),
         environment={"CAREFUL": careful},
     )
 
@@ -205,7 +203,7 @@ def celery(name: str, broker: str, careful: str = "") -> Setup:
         databases=(POSTGRESQL,),
         broker=broker,
         packages=(*WEB, "celery[redis]"),
-        shown=("celery", *WEB_SHOWN),
+        shown=("celery",),
         environment={"CAREFUL": careful},
     )
 

@@ -22,6 +22,7 @@ from app.inbox.table import create_tables
 from app.inbox.write_lock import WriteLock
 
 MAX_BATCH = 100  # calls
+CLOSE_SECONDS = 5
 LOCK_TIMEOUT_MS = 1000
 LOCK_NOT_AVAILABLE = "55P03"
 DEADLOCK_DETECTED = "40P01"
@@ -89,13 +90,20 @@ class GroupCommit:
         await self._thread.run(self._create_tables)
 
     async def close(self) -> None:
-        """Wait for the batch that is being committed, and disconnect."""
+        """Wait for the batch that is being committed, and disconnect.
+
+        A database that hangs is waited for `CLOSE_SECONDS`, and then left alone.
+        """
         if self._closed:
             return
         self._closed = True
-        if self._committing is not None:
-            await self._committing
-        await self._thread.run(self._engine.dispose)
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                if self._committing is not None:
+                    await asyncio.wait([self._committing])
+                await self._thread.run(self._engine.dispose)
+        except TimeoutError:
+            logger.error("the database hangs: what it was to commit may be missing")
         self._thread.stop()
 
     async def _commit_batches(self) -> None:

@@ -247,11 +247,12 @@ async def _time_limit(connection: AsyncConnection) -> AsyncIterator[None]:
     raw = await connection.get_raw_connection()
     driver = cast("sqlite_driver.Connection", raw.driver_connection)
     driver.deadline = time.monotonic() + SQLITE_TRANSACTION_SECONDS
+    limit = asyncio.timeout(SQLITE_TRANSACTION_SECONDS)
     try:
-        async with asyncio.timeout(SQLITE_TRANSACTION_SECONDS):
+        async with limit:
             yield
     except (TimeoutError, OperationalError) as error:
-        if time.monotonic() >= driver.deadline:
+        if limit.expired() or time.monotonic() >= driver.deadline:
             raise TransactionTooLong from error
         raise
     finally:

@@ -261,7 +261,7 @@ async def test_while_the_database_is_away_the_sender_is_told_to_try_again(
 async def test_without_a_commit_in_time_the_sender_is_told_to_try_again_and_it_recovers(
     post: Post, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(settings, "ack_deadline_seconds", 0.2)
+    monkeypatch.setattr(settings, "ack_deadline_seconds", 0.1)
     with locked(database):
         asked = time.monotonic()
 

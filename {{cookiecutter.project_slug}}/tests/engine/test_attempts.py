@@ -134,7 +134,7 @@ async def test_attempts_that_a_shutdown_cut_short_neither_count_nor_lengthen_the
 async def test_a_handler_that_takes_too_long_is_cancelled_and_has_failed(
     try_with: Try, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(settings, "handler_timeout_seconds", 0.1)
+    monkeypatch.setattr(settings, "handler_timeout_seconds", 0.05)
 
     row = await try_with(never_end)
 
@@ -145,8 +145,8 @@ async def test_a_handler_that_takes_too_long_is_cancelled_and_has_failed(
 async def test_a_handler_that_ignores_its_cancellation_is_left_behind(
     try_with: Try, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(settings, "handler_timeout_seconds", 0.1)
-    monkeypatch.setattr("app.processing.attempt.CANCEL_SECONDS", 0.1)
+    monkeypatch.setattr(settings, "handler_timeout_seconds", 0.05)
+    monkeypatch.setattr("app.processing.attempt.CANCEL_SECONDS", 0.05)
     may_end = asyncio.Event()
 
     async def ignore(event: Event) -> None:
@@ -168,7 +168,7 @@ async def test_a_handler_that_ignores_its_cancellation_is_left_behind(
 async def test_a_handler_that_is_done_before_its_cancellation_takes_effect_is_done(
     try_with: Try, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(settings, "handler_timeout_seconds", 0.1)
+    monkeypatch.setattr(settings, "handler_timeout_seconds", 0.05)
 
     async def finish_first(event: Event) -> None:
         with suppress(asyncio.CancelledError):

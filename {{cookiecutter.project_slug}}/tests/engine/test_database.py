@@ -161,7 +161,7 @@ async def test_a_database_that_is_locked_does_not_stop_the_start(
     line: str,
 ) -> None:
     with monkeypatch.context() as patch, locked(database):
-        patch.setattr(settings if limit.islower() else engines, limit, 0.2)
+        patch.setattr(settings if limit.islower() else engines, limit, 0.1)
         inbox = Inbox()
         await inbox.open()
 

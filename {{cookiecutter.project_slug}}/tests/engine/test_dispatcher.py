@@ -96,8 +96,9 @@ async def test_a_new_event_is_dispatched_at_once(
 
 
 async def test_the_inbox_is_looked_through_again_and_again(
-    inbox: Inbox, dispatch_with: Use
+    inbox: Inbox, dispatch_with: Use, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(settings, "poll_interval_seconds", 0.02)
     looks: list[float] = []
 
     async def look(inbox: Inbox) -> int:

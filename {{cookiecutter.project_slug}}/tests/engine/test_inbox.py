@@ -121,7 +121,7 @@ async def test_an_event_that_cannot_be_stored_fails_alone(inbox: Inbox, database
 async def test_nobody_waits_for_a_commit_longer_than_the_deadline(
     inbox: Inbox, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(settings, "ack_deadline_seconds", 0.2)
+    monkeypatch.setattr(settings, "ack_deadline_seconds", 0.1)
     with locked(database):
         begun = time.monotonic()
         adding = [inbox.add("test", delivery(f"evt_{number}")) for number in range(10)]
@@ -136,9 +136,9 @@ async def test_who_gives_up_before_the_commit_begins_leaves_nothing(
 ) -> None:
     with locked(database):
         being_committed = asyncio.create_task(inbox.add("test", delivery("evt_1")))
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.05)
         waiting = asyncio.create_task(inbox.add("test", delivery("evt_2")))
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.05)
         waiting.cancel()
 
     assert await being_committed is Added.NEW

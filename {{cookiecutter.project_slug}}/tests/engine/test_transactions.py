@@ -241,9 +241,9 @@ async def test_a_handler_cancelled_while_it_waits_for_the_lock_takes_none(
     [claim] = await inbox.claim_due(1)
     with locked(database):
         task = asyncio.create_task(use_transaction(inbox, claim))
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.05)
         task.cancel()
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.05)
 
     async with asyncio.timeout(1):
         assert await inbox.add("test", delivery("evt_2")) is Added.NEW
@@ -290,7 +290,7 @@ async def test_a_duplicate_is_answered_while_its_first_delivery_is_in_a_transact
 async def test_a_transaction_that_is_open_for_too_long_is_ended(
     inbox: Inbox, try_with: Try, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.inbox.inbox.SQLITE_TRANSACTION_SECONDS", 0.2)
+    monkeypatch.setattr("app.inbox.inbox.SQLITE_TRANSACTION_SECONDS", 0.1)
     await inbox.add("test", delivery("evt_1"))
 
     async def call_somebody(event: Event) -> None:
@@ -301,7 +301,7 @@ async def test_a_transaction_that_is_open_for_too_long_is_ended(
     row = await try_with(call_somebody)
 
     assert (row.state, await database.rows(EFFECTS)) == ("pending", [])
-    assert "TransactionTooLong: the transaction was open for 0.2 s" in row.error
+    assert "TransactionTooLong: the transaction was open for 0.1 s" in row.error
     assert "make calls to other services before you open it" in row.error
 
 
@@ -309,7 +309,7 @@ async def test_a_transaction_that_is_open_for_too_long_is_ended(
 async def test_a_statement_that_takes_too_long_is_ended(
     inbox: Inbox, try_with: Try, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.inbox.inbox.SQLITE_TRANSACTION_SECONDS", 0.2)
+    monkeypatch.setattr("app.inbox.inbox.SQLITE_TRANSACTION_SECONDS", 0.1)
     await inbox.add("test", delivery())
 
     async def count(event: Event) -> None:
@@ -335,7 +335,7 @@ async def test_an_acknowledgement_waits_for_one_transaction_at_most(inbox: Inbox
 
     async def hold(event: Event) -> None:
         async with event.transaction():
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.03)
         ended.append(event.id)
 
     for number in range(6):

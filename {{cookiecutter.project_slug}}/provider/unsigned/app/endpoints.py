@@ -1,13 +1,16 @@
 """Yours: the endpoints, and who handles the events that arrive at each.
 
-A second sender has a model and a handler of its own:
+A second sender has a model, samples and a handler of its own:
 
     class PartnerEvent(BaseModel):
         id: Text
         type: Text
         order: PartnerOrder
 
-    Endpoint("partner", verify=Unsigned(PartnerEvent), handler=partner.handle),
+    class Partner(Unsigned):
+        provider = "partner"  # its samples are in tests/fixtures/partner
+
+    Endpoint("partner", verify=Partner(PartnerEvent), handler=partner.handle),
 """
 
 from app.handlers import unsigned

@@ -56,7 +56,7 @@ def test_an_event_in_progress_survives_a_kill(
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
 def test_an_event_in_progress_is_handled_before_the_process_ends(database: Database) -> None:
     with server() as ending:
-        begin(database, ending, seconds=0.5)
+        begin(database, ending, seconds=0.3)
 
         ending.process.send_signal(signal.SIGTERM)
 
