@@ -8,7 +8,7 @@ from typing import Annotated
 from urllib.parse import urlsplit
 
 from celery import Celery
-from kombu import Connection
+from kombu.connection import Connection
 from pydantic import Field, FilePath
 
 from app.settings import Settings, load
@@ -73,7 +73,7 @@ def _check(url: str) -> None:
     if parts.scheme.startswith("redis") and database and not database.isdecimal():
         raise SystemExit("BROKER_URL: Redis has numbers for databases: use redis://host:6379/0")
     try:
-        Connection(url)
+        Connection(url)  # type: ignore[no-untyped-call]
     except (KeyError, TypeError, ValueError) as error:
         raise SystemExit(f"BROKER_URL has an option that cannot be used: {error}") from None
 

@@ -7,7 +7,7 @@ broker may lose messages, or deliver them twice.
 import asyncio
 from collections.abc import Sequence
 
-from kombu import Producer
+from kombu.messaging import Producer
 
 from app.inbox.inbox import QUEUE_WINDOW, Inbox, Reference
 from app.processing.broker import ATTEMPT, make_celery

@@ -48,7 +48,7 @@ def make_worker(endpoints: Sequence[Endpoint]) -> Celery:
         broker_connection_max_retries=None,
     )
 
-    @celery.task(name=ATTEMPT, ignore_result=True)
+    @celery.task(name=ATTEMPT, ignore_result=True)  # type: ignore[untyped-decorator]
     def attempt(event: int, attempts: int) -> None:
         """Attempt the event that a message refers to."""
         handlers.attempt(Reference(int(event), int(attempts)))
@@ -59,7 +59,7 @@ def make_worker(endpoints: Sequence[Endpoint]) -> Celery:
     return celery
 
 
-class PersistentConsumer(Consumer):
+class PersistentConsumer(Consumer):  # type: ignore[misc]
     """Connects to the broker again after any error.
 
     Celery's does so when the connection is lost. Other errors end its worker: a Redis that has
