@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ class Cores(NamedTuple):
     load: int
 
 
+@cache
 def take_cores() -> Cores:
     """Keep this process, and what it starts, off the core of the service."""
     available = sorted(os.sched_getaffinity(0))

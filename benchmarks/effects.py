@@ -71,7 +71,7 @@ def add_versions(results: Results, places: Homes, subjects: list[tuple[Setup, st
             results.note(f"{setup}: {setup.note}")
     for versions, names in users.items():
         if versions:
-            results.note(f"{versions}: {', '.join(dict.fromkeys(names))}")
+            results.note(f"{versions}: {'; '.join(dict.fromkeys(names))}")
 
 
 def _measure(

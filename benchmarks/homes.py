@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from project import bake, clean_environment
+from project import Project, clean_environment, generate
 
 from benchmarks.cores import Cores
 from benchmarks.servers import Missing
@@ -87,13 +87,20 @@ class Homes:
 
     def _generate(self, processing: str, handler: str) -> Home:
         folder = Path(tempfile.mkdtemp(prefix=f"{processing}-", dir=self.folder))
-        project = bake(folder, provider="stripe", processing=processing)
+        project = render(folder, processing)
         if handler:
             project.write("app/handlers/stripe.py", handler)
             project.share_environment(self._project(processing, "").folder / ".venv")
         else:
             run("uv sync --quiet --no-dev --compile-bytecode", project.path)
         return Home(project.path, project.path / ".venv/bin", "")
+
+
+def render(folder: Path, processing: str) -> Project:
+    """Generate a project for Stripe, without a word."""
+    done = generate(folder, "provider=stripe", f"processing={processing}", "project_slug=measured")
+    assert done.returncode == 0, done.stderr
+    return Project(folder / "measured")
 
 
 @contextmanager

@@ -154,8 +154,11 @@ class Connection:
             self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
         self._writer.write(data)
         head = (await self._reader.readuntil(b"\r\n\r\n")).lower()
-        length = int(head.partition(b"content-length:")[2].split()[0])
-        await self._reader.readexactly(length)
+        if b"transfer-encoding: chunked" in head:
+            await self._reader.readuntil(b"0\r\n\r\n")
+        else:
+            _, _, length = head.partition(b"content-length:")
+            await self._reader.readexactly(int(length.split()[0]))
         if b"connection: close" in head:
             self.close()
         return int(head.split()[1])

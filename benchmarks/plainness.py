@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from project import CHOICES, bake
+from project import CHOICES
 
 from benchmarks.cores import take_cores
-from benchmarks.homes import homes
+from benchmarks.homes import homes, render
 from benchmarks.options import Options
 from benchmarks.results import Results
 from benchmarks.servers import Missing
@@ -118,7 +118,7 @@ def _rendered() -> dict[str, str]:
     found: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="plainness-") as name:
         for processing in CHOICES["processing"]:
-            project = bake(Path(name, processing), provider="stripe", processing=processing)
+            project = render(Path(name, processing), processing)
             for file in project.files:
                 if not file.startswith("app/") or not file.endswith(".py"):
                     continue

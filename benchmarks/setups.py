@@ -71,7 +71,7 @@ def worker(command: str, ready: str) -> Program:
 
 TEMPLATE = Setup("this template", (web("app.main"),), processing="background")
 TEMPLATE_WORKERS = {
-    "celery": worker("celery -A app.worker worker", r" ready\."),
+    "celery": worker("celery -A app.worker worker", r"\[queues\]"),
     "arq": worker("arq app.worker.WorkerSettings", "Starting worker for"),
 }
 

@@ -12,8 +12,8 @@ from conftest import Install
 from live.processes import PATIENCE, Process, free_port, wait_for
 from live.sender import PATH, signature
 from live.servers import PostgreSQL
-from live.service import EACH_PROCESSING, PYTHON, WITH_BROKER, Setup
-from project import FACTS, Variant, clean_environment
+from live.service import EACH_PROCESSING, PYTHON, WITH_BROKER, Setup, worker_command
+from project import Variant, clean_environment
 
 from attacks.conftest import Run
 
@@ -174,7 +174,7 @@ def test_the_password_of_a_broker_that_is_away_shows_up_in_no_log(
     serve = f"{PYTHON}uvicorn app.main:app --port {port}"
     with (
         Process(project.path, serve, environment) as server,
-        Process(project.path, PYTHON + FACTS[setup.processing]["worker"], environment) as worker,
+        Process(project.path, worker_command(setup.processing), environment) as worker,
     ):
         server.wait_for_port(port)
         assert Sender(port).send() == 200

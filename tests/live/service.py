@@ -125,6 +125,11 @@ def project_with(
     return project
 
 
+def worker_command(processing: str) -> str:
+    """Return the command that users are told to start a worker with, in a project's environment."""
+    return PYTHON + str(FACTS[processing]["worker"]).removeprefix("python -m ")
+
+
 class Service:
     """The processes of a project: each serves on a port of its own, or is a worker.
 
@@ -154,7 +159,7 @@ class Service:
         serve = f"{PYTHON}uvicorn app.main:app --timeout-graceful-shutdown 5 --port"
         self._commands = [f"{wrapper} {serve} {port}" for port in self.ports]
         if FACTS[processing]["worker"]:
-            work = PYTHON + FACTS[processing]["worker"] + OPTIONS.get(processing, "")
+            work = worker_command(processing) + OPTIONS.get(processing, "")
             self._commands += [work.format(uuid.uuid4().hex) for _ in range(workers)]
         self._processes: list[Process] = []
 

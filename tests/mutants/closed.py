@@ -68,21 +68,11 @@ MUTANTS = [
         FASTAPI,
     ),
     Mutant(
-        "guards of the application are passed by",
-        "app/webhooks/route.py",
-        "        answer = super().get_route_handler()\n",
-        "        self.dependant.dependencies = [\n"
-        "            each for each in self.dependant.dependencies if each.name\n"
-        "        ]\n"
-        "        answer = super().get_route_handler()\n",
-        FASTAPI,
-    ),
-    Mutant(
         "a header that is not ASCII is a server error",
         "app/webhooks/signatures.py",
         "            if hmac.compare_digest(text.encode(), expected):\n",
         "            if hmac.compare_digest(text, expected.decode()):\n",
-        SIGNATURES,
+        f"{ENGINE}stripe.py",
     ),
     Mutant(
         "a timestamp that is none is a server error",
@@ -104,14 +94,6 @@ MUTANTS = [
         "        if not isinstance(data, dict):\n",
         "        if False:\n",
         f"{ENGINE}stripe.py",
-    ),
-    Mutant(
-        "a body that is no object is a server error",
-        "app/webhooks/custom.py",
-        "        if not isinstance(data, dict):\n",
-        "        if False:\n",
-        f"{ENGINE}custom.py",
-        provider="custom",
     ),
     Mutant(
         "a body that does not fit is a server error",

@@ -43,6 +43,7 @@ MUTANTS = [
         "durable: bool = True",
         "durable: bool = False",
         INBOX,
+        database="postgresql",
     ),
     Mutant(
         "the database may be in memory",

@@ -45,11 +45,4 @@ MUTANTS = [
         "    except ZeroDivisionError as error:",
         ATTEMPTS,
     ),
-    Mutant(
-        "a batch that is being committed is not waited for at the end",
-        "app/inbox/group_commit.py",
-        "        if self._committing is not None:\n            await self._committing\n",
-        "",
-        INBOX,
-    ),
 ]

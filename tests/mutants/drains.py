@@ -72,4 +72,12 @@ MUTANTS = [
         'sa.Index(\n    "webhook_events_due",\n    webhook_events.c.received_at,\n',
         INBOX,
     ),
+    Mutant(
+        "a worker's shutdown waits for no handler",
+        "app/processing/worker.py",
+        "        job_completion_wait = math.ceil(settings.grace_period_seconds)\n",
+        "        job_completion_wait = 0\n",
+        QUEUE,
+        processing="arq",
+    ),
 ]

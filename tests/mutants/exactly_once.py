@@ -50,11 +50,4 @@ MUTANTS = [
         TRANSACTIONS,
         database="postgresql",
     ),
-    Mutant(
-        "handled again though its transaction was committed",
-        "app/processing/attempt.py",
-        "            if transaction.committed:\n",
-        "            if False:\n",
-        TRANSACTIONS,
-    ),
 ]

@@ -128,10 +128,10 @@ MUTANTS = [
         database="postgresql",
     ),
     Mutant(
-        "a handler may hang for longer than it is allowed to",
+        "a handler that takes too long goes on beside its next attempt",
         "app/processing/attempt.py",
-        "timeout=settings.handler_timeout_seconds)",
-        "timeout=None)",
+        "    if timed_out:\n        await _cancel(task)\n",
+        "",
         ATTEMPTS,
     ),
     Mutant(
@@ -144,11 +144,8 @@ MUTANTS = [
     Mutant(
         "a cancelled handler leaves its transaction open",
         "app/inbox/sqlite_driver.py",
-        """        with suppress(sqlite3.ProgrammingError):  # it was closed before
-            self._connection.rollback()
-        self._connection.close()
-""",
-        "        pass\n",
+        '        """Roll the transaction back."""\n        self._connection.rollback()\n',
+        '        """Roll the transaction back."""\n',
         TRANSACTIONS,
     ),
     Mutant(

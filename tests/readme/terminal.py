@@ -8,7 +8,7 @@ from typing import Self
 from live.processes import Process, listens, wait_for
 from project import clean_environment
 
-SERVER = re.compile(r"^(?:uv run )?(?:uvicorn |celery .*\bworker\b|arq )")
+SERVER = re.compile(r"^(?:uv run )?(?:uvicorn |celery .*\bworker\b|arq |python -m app\.worker)")
 PORT = 8000  # where uvicorn listens unless it is told otherwise
 
 

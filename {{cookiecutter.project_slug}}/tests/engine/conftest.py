@@ -17,7 +17,7 @@ from tests.engine.store import make_due, stored
 SETTINGS: dict[str, object] = {
     "environment": "development",
     "max_body_bytes": 500_000,
-    "body_timeout_seconds": 0.05,
+    "body_timeout_seconds": 2,
     "ack_deadline_seconds": 2,
     "concurrency": 4,
     "handler_timeout_seconds": 2,

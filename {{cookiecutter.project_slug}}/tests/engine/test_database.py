@@ -203,18 +203,19 @@ async def test_a_server_that_refuses_says_why(
 
 @pytest.fixture
 def role_without_create(database: Database) -> Iterator[sa.URL]:
-    """The URL of a new database, for a role that may not create tables there."""
+    """The URL of a role whose schema is empty, and belongs to somebody else."""
     name = "webhooks_tests_without_create"
-    engine = database.engine.execution_options(isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        try:
-            connection.exec_driver_sql(f"CREATE ROLE {name} LOGIN PASSWORD 'made-up'")
-        except sa.exc.DBAPIError as error:
-            pytest.skip(f"this role may not create another: {error.orig}")
-        connection.exec_driver_sql(f"CREATE DATABASE {name}")
-        yield url.set(username=name, password="made-up", database=name)
-        connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
-        connection.exec_driver_sql(f"DROP ROLE {name}")
+    drop = f"DROP SCHEMA IF EXISTS {name}; DROP ROLE IF EXISTS {name}"
+    create = f"CREATE ROLE {name} LOGIN PASSWORD 'made-up'; CREATE SCHEMA {name}"
+    allow = f"GRANT USAGE ON SCHEMA {name} TO {name}; ALTER ROLE {name} SET search_path = {name}"
+    try:
+        with database.engine.begin() as connection:
+            connection.exec_driver_sql(f"{drop}; {create}; {allow}")
+    except sa.exc.ProgrammingError as error:
+        pytest.skip(f"this role may not create another: {error.orig}")
+    yield url.set(username=name, password="made-up")
+    with database.engine.begin() as connection:
+        connection.exec_driver_sql(drop)
 
 
 @on_postgresql("SQLite has no roles")

@@ -185,18 +185,19 @@ async def test_a_dependency_may_read_the_body_too(database: Database, first: boo
     assert (await stored(database)).payload == body()
 
 
-async def test_under_a_prefix_everything_is_as_without() -> None:
+async def test_under_a_prefix_everything_is_as_without(monkeypatch: pytest.MonkeyPatch) -> None:
     app = FastAPI()
     app.include_router(webhook_router([endpoint()]), prefix="/api/v1")
 
     async def begin() -> AsyncIterator[bytes]:
         yield b"{"
-        await asyncio.sleep(settings.body_timeout_seconds + 1)
+        await asyncio.sleep(1)
 
     async with running(app) as service:
         assert (await post(service, f"/api/v1{URL}")).status_code == 200
         assert (await post(service, f"/api/v1{URL}/")).status_code == 404
         assert (await post(service)).status_code == 404
+        monkeypatch.setattr(settings, "body_timeout_seconds", 0.05)
         slow = await service.client.post(f"/api/v1{URL}", content=begin())
 
     assert slow.status_code == 408
@@ -244,7 +245,10 @@ async def test_one_refusal_can_have_an_exception_handler_of_its_own() -> None:
         assert (await service.client.post(URL, content=body())).status_code == 404
 
 
-async def test_routes_of_ones_own_behave_as_anywhere(caplog: pytest.LogCaptureFixture) -> None:
+async def test_routes_of_ones_own_behave_as_anywhere(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(settings, "body_timeout_seconds", 0.05)
     app = application()
 
     @app.get("/timeout")
@@ -323,13 +327,9 @@ def test_a_script_can_enter_the_test_client_again_and_again_and_goes_on() -> Non
     def process_wide() -> list[object]:
         handlers = [signal.getsignal(number) for number in signal.valid_signals()]
         logging_of_root = logging.getLogger().handlers[:]
-        tuning = [
-            gc.isenabled(),
-            gc.get_threshold(),
-            gc.get_freeze_count(),
-            sys.getswitchinterval(),
-        ]
-        return [handlers, logging_of_root, tuning, set(threading.enumerate())]
+        collector = [gc.isenabled(), gc.get_threshold(), gc.get_freeze_count()]
+        threads = [sys.getswitchinterval(), set(threading.enumerate())]
+        return [handlers, logging_of_root, collector, threads]
 
     before = process_wide()
     app = application()
