@@ -15,6 +15,9 @@ from app.webhooks.endpoint import Endpoints
 
 ATTEMPT = "attempt"
 PUBLISH_SECONDS = 5
+# How old messages are said to be, so that a worker whose clock is slow takes them at once. arq's
+# log calls that a delay.
+CLOCK_SECONDS = 3600
 
 
 class Queue:
@@ -45,7 +48,7 @@ class Queue:
             references = await self._inbox.dispatch_due()
             async with asyncio.timeout(PUBLISH_SECONDS):
                 for reference in references:
-                    await redis.enqueue_job(ATTEMPT, *reference)
+                    await redis.enqueue_job(ATTEMPT, *reference, _defer_by=-CLOCK_SECONDS)
         except Exception:
             await self.close()
             await self._inbox.undispatch(references)
