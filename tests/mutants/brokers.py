@@ -64,8 +64,8 @@ MUTANTS = [
     Mutant(
         "taken for the queue, and never put there",
         "app/processing/queue.py",
-        "        await self._redis.enqueue_job(ATTEMPT, *reference, _job_id=job_id)\n",
-        "",
+        "await redis.enqueue_job(ATTEMPT, *reference, _defer_by=-CLOCK_SECONDS)\n",
+        "pass\n",
         QUEUE,
         processing="arq",
     ),
@@ -80,7 +80,7 @@ MUTANTS = [
     Mutant(
         "messages are pickles",
         "app/processing/broker.py",
-        "        job_serializer=to_json,\n        job_deserializer=from_json,\n",
+        "        job_serializer=to_json,\n        job_deserializer=json.loads,\n",
         "",
         QUEUE,
         processing="arq",
@@ -88,7 +88,7 @@ MUTANTS = [
     Mutant(
         "a worker opens pickles",
         "app/processing/worker.py",
-        "        job_deserializer = from_json\n",
+        "        job_deserializer = staticmethod(json.loads)\n",
         "",
         QUEUE,
         processing="arq",

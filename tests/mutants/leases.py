@@ -151,8 +151,8 @@ MUTANTS = [
     Mutant(
         "a handler's transaction on SQLite has no limit",
         "app/inbox/inbox.py",
-        "        async with asyncio.timeout(SQLITE_TRANSACTION_SECONDS):\n",
-        "        async with asyncio.timeout(None):\n",
+        "    limit = asyncio.timeout(SQLITE_TRANSACTION_SECONDS)\n",
+        "    limit = asyncio.timeout(None)\n",
         TRANSACTIONS,
     ),
 ]

@@ -208,6 +208,26 @@ async def test_processes_may_start_at_once_on_an_empty_database(database: Databa
     await asyncio.gather(*(inbox.close() for inbox in inboxes))
 
 
+@on_postgresql("SQLite has one writer at a time")
+async def test_an_event_that_another_process_is_adding_is_a_duplicate(
+    inbox: Inbox, database: Database
+) -> None:
+    event = delivery()
+    row = {
+        "endpoint": "test",
+        "event_id": event.id,
+        "event_type": event.type,
+        "payload": event.payload,
+    }
+    with database.engine.connect() as other:
+        other.execute(webhook_events.insert().values(row))
+        adding = asyncio.create_task(inbox.add("test", event))
+        await asyncio.sleep(0.1)
+        other.commit()
+
+    assert await adding is Added.DUPLICATE
+
+
 @on_postgresql("SQLite locks no rows")
 async def test_a_row_that_somebody_has_locked_delays_no_other_event(
     inbox: Inbox, database: Database

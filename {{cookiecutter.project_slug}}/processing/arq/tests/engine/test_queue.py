@@ -115,18 +115,15 @@ async def test_a_message_that_comes_twice_is_handled_once(
 
 
 async def test_what_a_pickle_would_do_is_not_done(
-    queue: Queue, inbox: Inbox, database: Database, redis_url: str
+    queue: Queue, inbox: Inbox, database: Database
 ) -> None:
-    ran: list[str] = []
-    settings_of_redis = broker.redis_settings()
-    pool = await create_pool(
-        settings_of_redis,
+    pickles = await create_pool(
+        broker.redis_settings(),
         default_queue_name=broker.settings.queue_name,
-        job_serializer=lambda job: pickle.dumps(job | {"k": {"x": Ran()}}),
+        job_serializer=lambda job: pickle.dumps(job | {"k": {"x": Pickled()}}),
     )
-    Ran.log = ran
-    await pool.enqueue_job("attempt", 1, 0)
-    await pool.aclose()
+    await pickles.enqueue_job("attempt", 1, 0)
+    await pickles.aclose()
     await inbox.add("test", delivery())
     await queue.dispatch()
 
@@ -136,13 +133,19 @@ async def test_what_a_pickle_would_do_is_not_done(
     assert (await stored(database)).state == "done"
 
 
-class Ran:
-    """Notes when it is unpickled."""
+ran: list[str] = []
 
-    log: list[str]
+
+def run(text: str) -> None:
+    """What whoever sends a pickle wants to be called."""
+    ran.append(text)
+
+
+class Pickled:
+    """Calls a function when it is unpickled."""
 
     def __reduce__(self) -> Any:
-        return (Ran.log.append, ("ran",))
+        return (run, ("anything",))
 
 
 async def test_without_redis_the_events_are_due_again_at_once(
