@@ -228,6 +228,29 @@ async def test_an_event_that_another_process_is_adding_is_a_duplicate(
     assert await adding is Added.DUPLICATE
 
 
+@on_postgresql("SQLite has one writer at a time")
+async def test_an_event_that_a_hanging_process_is_adding_delays_no_other_for_long(
+    inbox: Inbox, database: Database
+) -> None:
+    event = delivery()
+    row = {
+        "endpoint": "test",
+        "event_id": event.id,
+        "event_type": event.type,
+        "payload": event.payload,
+    }
+    with database.engine.connect() as hanging:
+        hanging.execute(webhook_events.insert().values(row))
+        adding = asyncio.create_task(inbox.add("test", event))
+        await asyncio.sleep(0.1)
+        async with asyncio.timeout(1.7):
+            assert await inbox.add("test", delivery("evt_2")) is Added.NEW
+        hanging.rollback()
+
+    with pytest.raises(StoreUnavailable):
+        await adding
+
+
 @on_postgresql("SQLite locks no rows")
 async def test_a_row_that_somebody_has_locked_delays_no_other_event(
     inbox: Inbox, database: Database
@@ -557,3 +580,16 @@ async def test_no_statement_reads_the_whole_table(
     assert len(plans) > 8
     whole_table = r"SCAN webhook_events(?! USING)|SCAN old(?! USING)|Seq Scan on webhook_events"
     assert [plan for plan in plans if re.search(whole_table, plan)] == []
+
+
+async def test_what_no_worker_takes_is_dispatched_again(
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings, "requeue_after_seconds", 0.05)
+    await inbox.add("test", delivery())
+    dispatched = await inbox.dispatch_due()
+
+    await asyncio.sleep(0.1)
+
+    assert len(dispatched) == 1
+    assert await inbox.dispatch_due() == dispatched

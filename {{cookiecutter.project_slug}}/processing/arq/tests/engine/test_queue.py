@@ -161,6 +161,21 @@ async def test_without_redis_the_events_are_due_again_at_once(
     assert [claim.event_id for claim in await inbox.claim_due(1)] == ["evt_1"]
 
 
+async def test_what_redis_refuses_is_due_again_at_once(
+    queue: Queue, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: Any, **__: Any) -> None:
+        raise RedisDown("READONLY")
+
+    monkeypatch.setattr(ArqRedis, "enqueue_job", refuse)
+    await inbox.add("test", delivery())
+
+    with pytest.raises(RedisDown):
+        await queue.dispatch()
+
+    assert [claim.event_id for claim in await inbox.claim_due(1)] == ["evt_1"]
+
+
 async def test_a_lost_message_is_dispatched_again(
     queue: Queue, inbox: Inbox, database: Database, redis: ArqRedis
 ) -> None:
