@@ -33,9 +33,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="of each measurement (3)")
     parser.add_argument("--events", type=int, default=6_000, help="of each measurement (6,000)")
     parser.add_argument("--kills", type=int, default=10, help="of each process (10)")
-    parser.add_argument(
-        "--stored", type=int, default=1_000_000, help="events in growth (1,000,000)"
-    )
+    parser.add_argument("--stored", type=int, default=500_000, help="events in growth (500,000)")
     parser.add_argument("--databases", nargs="+", choices=DATABASES, default=DATABASES)
     parser.add_argument("--only", nargs="+", default=[], help="set-ups with this in their name")
     parser.add_argument("--quick", action="store_true", help="see only that everything works")

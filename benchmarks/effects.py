@@ -1,14 +1,14 @@
 """Events per second, from the first request to the last effect that is committed."""
 
 from contextlib import suppress
+from functools import partial
 
 from benchmarks.cores import take_cores
 from benchmarks.homes import Homes, homes
 from benchmarks.load import percentile_99
 from benchmarks.options import Options
-from benchmarks.results import Results
+from benchmarks.results import Missing, Results
 from benchmarks.running import running
-from benchmarks.servers import Missing
 from benchmarks.setups import (
     ARQ,
     CELERY,
@@ -34,7 +34,8 @@ def run(options: Options) -> Results:
     with homes(take_cores()) as places:
         for number in range(1, options.rounds + 1):
             for setup, kind in subjects:
-                _measure(places, setup, kind, number, options.events, results)
+                take = partial(_measure, places, setup, kind, options.events)
+                results.measure(named(setup, kind), number, take)
         add_versions(results, places, subjects)
     _compare(results, subjects)
     results.note(
@@ -56,7 +57,7 @@ def chosen(options: Options, setups: tuple[Setup, ...]) -> list[tuple[Setup, str
 
 
 def named(setup: Setup, kind: str) -> str:
-    return f"{setup.name}, {kind}"
+    return f"{setup.name}, {kind}" if setup.keeps else setup.name
 
 
 def add_versions(results: Results, places: Homes, subjects: list[tuple[Setup, str]]) -> None:
@@ -74,27 +75,19 @@ def add_versions(results: Results, places: Homes, subjects: list[tuple[Setup, st
             results.note(f"{versions}: {'; '.join(dict.fromkeys(names))}")
 
 
-def _measure(
-    places: Homes, setup: Setup, kind: str, number: int, events: int, results: Results
-) -> None:
-    name = named(setup, kind)
-    try:
-        with running(places, setup, kind) as service:
-            seconds, _ = service.take_effect(WARM_UP)
-            events = min(events, round(MOST_SECONDS * WARM_UP / seconds))
-            before = service.cpu_seconds()
-            seconds, answers = service.take_effect(events)
-            cpu_seconds = service.cpu_seconds() - before
-    except Missing as missing:
-        results.leave_out(name, missing)
-        return
-    values = {
+def _measure(places: Homes, setup: Setup, kind: str, events: int) -> dict[str, float]:
+    with running(places, setup, kind) as service:
+        seconds, _ = service.take_effect(WARM_UP)
+        events = min(events, round(MOST_SECONDS * WARM_UP / seconds))
+        before = service.cpu_seconds()
+        seconds, answers = service.take_effect(events)
+        cpu_seconds = service.cpu_seconds() - before
+    return {
         RATE: events / seconds,
         "events": float(events),
         "ack p99 ms": percentile_99(answers),
         "CPU µs": 1e6 * cpu_seconds / events,
     }
-    results.add(name, number, values)
 
 
 def _compare(results: Results, subjects: list[tuple[Setup, str]]) -> None:

@@ -3,6 +3,7 @@
 import sqlite3
 import time
 from contextlib import closing
+from functools import partial
 
 import psycopg
 from live.databases import SQLITE, Database
@@ -14,12 +15,11 @@ from benchmarks.load import body, percentile_99
 from benchmarks.options import Options
 from benchmarks.results import Results
 from benchmarks.running import running
-from benchmarks.servers import Missing
 from benchmarks.setups import TEMPLATE
 
-FEW, MANY = 1_000, 20_000  # events that the process of one measurement receives
+MANY = 20_000  # events that the process of one measurement receives
+FEW = 20  # so many times fewer are received before, to compare with
 AT_A_TIME = 5_000  # their signatures are good for 300 seconds
-MEMORY = "resident MB"
 
 COLUMNS = (
     "endpoint, event_id, event_type, payload, received_at, state, due_at, attempts, failures,"
@@ -44,30 +44,25 @@ POSTGRESQL_INSERT = (
 
 def run(options: Options) -> Results:
     results = Results("growth")
-    many = MANY if options.events > FEW else options.events
     with homes(take_cores()) as places:
         for number in range(1, options.rounds + 1):
             for kind in options.databases:
-                name = named(TEMPLATE, kind)
-                try:
-                    for stored in (0, options.stored):
-                        values = _speed(places, kind, stored, options.events)
-                        results.add(f"{name}, {stored:,} stored", number, values)
-                    memory = _memory(places, kind, many)
-                except Missing as missing:
-                    results.leave_out(name, missing)
-                    continue
-                for received, megabytes in memory.items():
-                    values = {MEMORY: megabytes}
-                    results.add(f"{name}, {received:,} received", number, values)
+                for stored in (0, options.stored):
+                    take = partial(_speed, places, kind, stored, options.events)
+                    results.measure(_with_stored(kind, stored), number, take)
+                many = min(MANY, 4 * options.events)
+                take = partial(_memory, places, kind, many // FEW, many)
+                results.measure(named(TEMPLATE, kind), number, take)
     for kind in options.databases:
-        name = named(TEMPLATE, kind)
-        results.compare(RATE, f"{name}, {options.stored:,} stored", f"{name}, 0 stored")
-        results.compare(MEMORY, f"{name}, {many:,} received", f"{name}, {FEW:,} received")
+        results.compare(RATE, _with_stored(kind, options.stored), _with_stored(kind, 0))
     results.note(f"stored events have a body of {len(body(''))} bytes, as those that are sent")
     results.note("bytes an event: of the table of events and its indexes")
-    results.note("resident MB: of the web process, after all effects")
+    results.note("resident MB: of the web process, after the effects of so many events")
     return results
+
+
+def _with_stored(kind: str, stored: int) -> str:
+    return f"{named(TEMPLATE, kind)}, {stored:,} stored"
 
 
 def _speed(places: Homes, kind: str, stored: int, events: int) -> dict[str, float]:
@@ -82,18 +77,17 @@ def _speed(places: Homes, kind: str, stored: int, events: int) -> dict[str, floa
     return {RATE: events / seconds, "ack p99 ms": percentile_99(answers)} | values
 
 
-def _memory(places: Homes, kind: str, many: int) -> dict[int, float]:
-    """Return the memory of the web process by the number of events that it has received."""
-    found: dict[int, float] = {}
+def _memory(places: Homes, kind: str, few: int, many: int) -> dict[str, float]:
+    values: dict[str, float] = {}
     received = 0
     with running(places, TEMPLATE, kind) as service:
-        for goal in (FEW, many):
+        for goal in (few, many):
             while received < goal:
                 some = min(goal - received, AT_A_TIME)
                 service.take_effect(some)
                 received += some
-            found[goal] = service.resident_megabytes()
-    return found
+            values[f"resident MB, {goal:,} events"] = service.resident_megabytes()
+    return values
 
 
 def _store(database: Database, number: int) -> None:

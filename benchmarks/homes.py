@@ -12,7 +12,7 @@ from pathlib import Path
 from project import Project, clean_environment, generate
 
 from benchmarks.cores import Cores
-from benchmarks.servers import Missing
+from benchmarks.results import Missing
 from benchmarks.setups import Setup
 
 BASELINES = Path(__file__).resolve().parent / "baselines"

@@ -9,19 +9,20 @@ ON CONFLICT hides nothing.
 import random
 import time
 from collections import Counter
+from functools import partial
 
 from benchmarks.cores import take_cores
 from benchmarks.effects import add_versions, chosen, named
-from benchmarks.homes import homes
+from benchmarks.homes import Homes, homes
 from benchmarks.load import Senders, order_of
 from benchmarks.options import Options
 from benchmarks.results import Results
 from benchmarks.running import Running, running
-from benchmarks.servers import Missing
 from benchmarks.setups import PEERS, RABBITMQ, TEMPLATES, Setup
 from benchmarks.stores import found_in_stores
 
 PATIENCE = 130  # seconds: a lease of the template lasts up to 98, a job of arq 70 if it is careful
+UNKNOWN_SECONDS = 15  # in no store for so long: lost
 LEAST, MOST = 0.2, 1.5  # seconds that a process works before it is killed
 
 
@@ -32,14 +33,8 @@ def run(options: Options) -> Results:
     subjects = chosen(options, tuple(setups))
     with homes(take_cores()) as places:
         for setup, kind in subjects:
-            name = named(setup, kind)
-            try:
-                with running(places, setup, kind, unique=False) as service:
-                    values = _measure(service, options.kills)
-            except Missing as missing:
-                results.leave_out(name, missing)
-                continue
-            results.add(name, 1, values)
+            take = partial(_measure, places, setup, kind, options.kills)
+            results.measure(named(setup, kind), 1, take)
             results.note(f"{setup}, each killed {options.kills} times: {_killed(setup)}")
         add_versions(results, places, subjects)
     results.note(f"stuck: known to the set-up, but without effect {PATIENCE} s after the last one")
@@ -52,19 +47,21 @@ def _killed(setup: Setup) -> str:
     return ", ".join([*names, "Redis"] if setup.broker else names)
 
 
-def _measure(service: Running, kills: int) -> dict[str, float]:
-    with Senders(service.port, service.setup.path) as senders:
-        for _ in range(kills):
-            _kill_each(service)
-        for number in range(len(service.setup.programs)):
-            service.wait_until_at_work(number)
-    without = _wait_for_effects(service, senders.acknowledged)
-    kept = without & found_in_stores(service)
+def _measure(places: Homes, setup: Setup, kind: str, kills: int) -> dict[str, float]:
+    with running(places, setup, kind, unique=False) as service:
+        with Senders(service.port, setup.path) as senders:
+            for _ in range(kills):
+                _kill_each(service)
+            for number in range(len(setup.programs)):
+                service.wait_until_at_work(number)
+        without = _wait_for_effects(service, senders.acknowledged)
+        kept = _kept(service, without)
+        rows = _effects(service)
     return {
         "acknowledged": len(senders.acknowledged),
         "lost": len(without - kept),
         "stuck": len(kept),
-        "twice": sum(1 for rows in _effects(service).values() if rows > 1),
+        "twice": sum(1 for number in rows.values() if number > 1),
     }
 
 
@@ -83,18 +80,30 @@ def _kill_each(service: Running) -> None:
 
 def _wait_for_effects(service: Running, acknowledged: set[str]) -> set[str]:
     """Wait for all effects, as long as there is hope, and return the events without one."""
-    seen, since = 0, time.monotonic()
+    seen = 0
+    progress = known = time.monotonic()
     while True:
         service.restart_ended()
         effects = _effects(service)
         without = {each for each in acknowledged if order_of(each) not in effects}
+        now = time.monotonic()
         if len(effects) > seen:
-            seen, since = len(effects), time.monotonic()
-        elif not without & found_in_stores(service):
-            return without
-        if time.monotonic() - since > PATIENCE:
+            seen = len(effects)
+            progress = known = now
+        elif without & found_in_stores(service):
+            known = now
+        if not without or now - progress > PATIENCE or now - known > UNKNOWN_SECONDS:
             return without
         time.sleep(1)
+
+
+def _kept(service: Running, without: set[str]) -> set[str]:
+    """Return the events that are in a store, or come there again: one may be on its way."""
+    kept: set[str] = set()
+    for _ in range(5):
+        kept |= without & found_in_stores(service)
+        time.sleep(1)
+    return kept
 
 
 def _effects(service: Running) -> Counter[str]:

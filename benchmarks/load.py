@@ -17,7 +17,7 @@ from typing import NamedTuple, Self
 from live.processes import PATIENCE
 from project import TEMPLATE
 
-from benchmarks.servers import Missing
+from benchmarks.results import Missing
 
 SECRET = "whsec_measured"  # noqa: S105
 FIXTURE = TEMPLATE / "provider/stripe/tests/fixtures/stripe/payment_intent.succeeded.json"

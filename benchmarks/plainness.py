@@ -10,16 +10,16 @@ import tempfile
 import tokenize
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 
 from project import CHOICES
 
 from benchmarks.cores import take_cores
-from benchmarks.homes import homes, render
+from benchmarks.homes import Homes, homes, render
 from benchmarks.options import Options
 from benchmarks.results import Results
-from benchmarks.servers import Missing
 
 OTHERS = ("starlette", "procrastinate", "stamina")
 IGNORED = {
@@ -60,17 +60,16 @@ def run(options: Options) -> Results:
         results.add(name, 1, density(source).values)
     results.add("all of the above", 1, _together(modules.values()).values)
     with homes(take_cores()) as places:
-        try:
-            environment = places.environment(OTHERS)
-        except Missing as missing:
-            results.leave_out(", ".join(OTHERS), missing)
-            return results
         for package in OTHERS:
-            [folder] = environment.glob(f"lib/python*/site-packages/{package}")
-            sources = [file.read_text(encoding="utf-8") for file in sorted(folder.rglob("*.py"))]
-            results.add(f"{package} as installed", 1, _together(sources).values)
+            results.measure(f"{package} as installed", 1, partial(_measure, places, package))
     results.note("functions are in lines; without comments, blank lines and docstrings")
     return results
+
+
+def _measure(places: Homes, package: str) -> dict[str, float]:
+    [folder] = places.environment((package,)).glob(f"lib/python*/site-packages/{package}")
+    sources = [file.read_text(encoding="utf-8") for file in sorted(folder.rglob("*.py"))]
+    return _together(sources).values
 
 
 def density(source: str) -> Density:

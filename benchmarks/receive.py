@@ -3,6 +3,8 @@
 The template's handler waits. The snippet's does nothing, for it would be called at once.
 """
 
+from functools import partial
+
 from benchmarks.cores import take_cores
 from benchmarks.effects import add_versions, chosen, named
 from benchmarks.homes import Homes, homes
@@ -10,7 +12,6 @@ from benchmarks.load import percentile_99
 from benchmarks.options import Options
 from benchmarks.results import Results
 from benchmarks.running import running
-from benchmarks.servers import Missing
 from benchmarks.setups import SLEEPING_TEMPLATE, SQLITE, WEB, Program, Setup, web
 
 RATE = "requests/s"
@@ -18,11 +19,17 @@ P99 = "p99 ms"
 WARM_UP = 300  # requests that are sent before
 SECONDS = 5  # by the pace of the warm-up
 
-SNIPPET = Setup("the snippet, no effect", (web("snippet_idle"),), databases=(SQLITE,))
+SNIPPET = Setup(
+    "the snippet, no effect",
+    (web("snippet_idle"),),
+    databases=(SQLITE,),
+    keeps=False,
+)
 CONSTRUCT_EVENT = Setup(
     "stripe's construct_event, nothing kept",
     (web("construct_event"),),
     databases=(SQLITE,),
+    keeps=False,
     packages=(*WEB, "stripe"),
     shown=("stripe",),
 )
@@ -49,7 +56,7 @@ def run(options: Options) -> Results:
     with homes(take_cores()) as places:
         for number in range(1, options.rounds + 1):
             for setup, kind in subjects:
-                _measure(places, setup, kind, number, results)
+                results.measure(named(setup, kind), number, partial(_measure, places, setup, kind))
         add_versions(results, places, subjects)
     for kind in options.databases:
         ours = named(SLEEPING_TEMPLATE, kind)
@@ -60,21 +67,15 @@ def run(options: Options) -> Results:
     return results
 
 
-def _measure(places: Homes, setup: Setup, kind: str, number: int, results: Results) -> None:
-    name = named(setup, kind)
-    try:
-        with running(places, setup, kind) as service:
-            seconds, _ = service.acknowledge(WARM_UP)
-            requests = round(SECONDS * WARM_UP / seconds)
-            before = service.cpu_seconds()
-            seconds, answers = service.acknowledge(requests)
-            cpu_seconds = service.cpu_seconds() - before
-    except Missing as missing:
-        results.leave_out(name, missing)
-        return
-    values = {
+def _measure(places: Homes, setup: Setup, kind: str) -> dict[str, float]:
+    with running(places, setup, kind) as service:
+        seconds, _ = service.acknowledge(WARM_UP)
+        requests = round(SECONDS * WARM_UP / seconds)
+        before = service.cpu_seconds()
+        seconds, answers = service.acknowledge(requests)
+        cpu_seconds = service.cpu_seconds() - before
+    return {
         RATE: requests / seconds,
         P99: percentile_99(answers),
         "CPU µs": 1e6 * cpu_seconds / requests,
     }
-    results.add(name, number, values)

@@ -1,8 +1,13 @@
 """What was measured, and what it comes to: medians, and medians of the ratios of each round."""
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from statistics import median
+
+
+class Missing(Exception):
+    """Something that a measurement needs is not here: it is left out, and this says why."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,15 @@ class Results:
     ratios: list[Ratio] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
+    def measure(self, subject: str, number: int, take: Callable[[], dict[str, float]]) -> None:
+        """Add what `take` returns; if it fails, go on without it, and say why."""
+        try:
+            self.add(subject, number, take())
+        except (AssertionError, Missing) as error:
+            print(error, file=sys.stderr)
+            reason = str(error).partition("\n")[0]
+            self.note(f"{subject} left out in round {number}: {reason}")
+
     def add(self, subject: str, number: int, values: dict[str, float]) -> None:
         figures = ", ".join(f"{value:,.4g} {metric}" for metric, value in values.items())
         print(f"round {number}: {subject}: {figures}", flush=True)
@@ -42,9 +56,6 @@ class Results:
         if line not in self.notes:
             print(line, flush=True)
             self.notes.append(line)
-
-    def leave_out(self, subject: str, why: object) -> None:
-        self.note(f"{subject} left out: {why}")
 
     def compare(self, metric: str, of: str, to: str) -> None:
         ratio = Ratio(metric, of, to)

@@ -15,7 +15,8 @@ from project import clean_environment
 from benchmarks.cores import Pinned
 from benchmarks.homes import BASELINES, Home, Homes, run
 from benchmarks.load import SECRET, Answer, send, sign_new
-from benchmarks.servers import Missing, Redis, database, rabbitmq
+from benchmarks.results import Missing
+from benchmarks.servers import Redis, database, rabbitmq
 from benchmarks.setups import CAREFUL_REDIS, RABBITMQ, REDIS, Program, Setup
 
 STALLED_SECONDS = 60  # without a further effect

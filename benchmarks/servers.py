@@ -15,16 +15,13 @@ from live.shared import POSTGRESQL, RABBITMQ, SharedServer, rabbitmq_vhost
 from project import clean_environment
 
 from benchmarks.cores import Cores, Pinned
+from benchmarks.results import Missing
 
 # What an event leaves behind. In the test of kills it has no primary key, so that an effect that
 # is done twice leaves two rows, whatever ON CONFLICT says.
 ORDERS = (
     "CREATE TABLE orders (id TEXT {key} NOT NULL, amount BIGINT NOT NULL, currency TEXT NOT NULL)"
 )
-
-
-class Missing(Exception):
-    """Something that a measurement needs is not here: it is left out, and this says why."""
 
 
 @contextmanager

@@ -8,7 +8,6 @@ REDIS, CAREFUL_REDIS, RABBITMQ = "Redis", "Redis with appendfsync always", "Rabb
 
 STRIPE_PATH = "/webhooks/stripe"
 
-
 # What all but dj-stripe serve with. The template installs the same.
 WEB = (
     "aiosqlite",
@@ -39,6 +38,7 @@ class Setup:
         packages: What is installed; the template has a list of its own.
         shown: Whose versions are worth to know, beside WEB_SHOWN.
         prepare: Commands to carry out once on an empty database.
+        keeps: Whether it writes to a database at all.
         processing: The template's answer; empty for all others.
         handler: The source of the template's handler, if it is not the generated one.
     """
@@ -52,6 +52,7 @@ class Setup:
     prepare: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict, hash=False)
     path: str = STRIPE_PATH
+    keeps: bool = True
     processing: str = ""
     handler: str = ""
     note: str = ""
@@ -119,6 +120,7 @@ DBOS_TRANSACTION = Setup(
     packages=DBOS_PACKAGES,
     shown=("dbos",),
     environment={"DBOS_EFFECT": "transaction"},
+    note="on PostgreSQL only, for on SQLite its threads wait for each other's lock until they fail",
 )
 
 PROCRASTINATE = Setup(

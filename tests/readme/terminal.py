@@ -2,14 +2,17 @@
 
 import re
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Self
 
+from filelock import FileLock
 from live.processes import Process, listens, wait_for
 from project import clean_environment
 
 SERVER = re.compile(r"^(?:uv run )?(?:uvicorn |celery .*\bworker\b|arq |python -m app\.worker)")
 PORT = 8000  # where uvicorn listens unless it is told otherwise
+TURN_SECONDS = 900  # for other tests that use the port
 
 
 class Terminal:
@@ -20,6 +23,7 @@ class Terminal:
         self._state = folder.with_name(f"{folder.name}.state")
         self._environment = clean_environment(**environment)
         self._servers: dict[str, Process] = {}
+        self._turn = FileLock(Path(tempfile.gettempdir(), f"webhooks-{PORT}.lock"))
 
     def type(self, line: str) -> str:
         """Run what a reader would type, and return its output; a server is left running."""
@@ -40,6 +44,7 @@ class Terminal:
         ended = [server.printed for server in self._servers.values() if server.ended]
         for server in self._servers.values():
             server.end()
+        self._turn.release(force=True)
         assert failure or not ended, "a server ended:\n" + "\n".join(ended)
 
     def _run(self, command: str) -> str:
@@ -68,6 +73,8 @@ class Terminal:
         if kind in self._servers:  # whoever starts it anew has ended the old one first
             self._servers.pop(kind).end()
         if kind == "uvicorn":
+            if not self._turn.is_locked:
+                self._turn.acquire(timeout=TURN_SECONDS)
             wait_for(lambda: not listens(PORT), f"port {PORT} to be free")
         server = self._servers[kind] = Process(self.folder, command, self._environment)
         if kind == "uvicorn":

@@ -11,8 +11,6 @@ from project import CHOICES, generate, user_config
 
 from readme.terminal import Terminal
 
-pytestmark = pytest.mark.xdist_group("port 8000")
-
 
 @pytest.mark.parametrize("processing", CHOICES["processing"])
 def test_the_next_steps_can_be_typed_as_they_are_printed(tmp_path: Path, processing: str) -> None:

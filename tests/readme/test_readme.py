@@ -64,7 +64,6 @@ def type_all(text: str, terminal: Terminal) -> None:
             terminal.type(ADDRESS.sub(str(ROOT), command))
 
 
-@pytest.mark.xdist_group("port 8000")
 def test_the_commands_of_the_templates_readme_work(tmp_path: Path) -> None:
     text = (ROOT / README).read_text(encoding="utf-8")
     assert commands(text)
@@ -74,7 +73,6 @@ def test_the_commands_of_the_templates_readme_work(tmp_path: Path) -> None:
         type_all(text, terminal)
 
 
-@pytest.mark.xdist_group("port 8000")
 @pytest.mark.parametrize("variant", TYPED, ids=str)
 def test_the_commands_of_a_projects_readme_work(
     variant: Variant, install: Install, tmp_path: Path
