@@ -42,7 +42,7 @@ from attacks.conftest import Run
 OUTAGE = float(os.environ.get("CHAOS_OUTAGE_SECONDS") or 6)
 UP = 3  # seconds of load before and after
 PAUSE = 0.15  # seconds between the events of a sender: one worker keeps up on a busy machine
-BACKLOG = 700  # events: more than a worker holds
+BACKLOG = 400  # events: more than a worker holds
 REQUEUE_AFTER = 40  # seconds: twice as long as a backlog may take
 
 # The parts of a shutdown: requests, handlers, and all else. Their sum is the bound.

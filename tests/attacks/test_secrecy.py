@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 import subprocess
 import time
 import uuid
@@ -16,6 +17,9 @@ from live.service import EACH_PROCESSING, PYTHON, WITH_BROKER, Setup, worker_com
 from project import Variant, clean_environment
 
 from attacks.conftest import Run
+
+# What workers print when they cannot connect.
+FAILURE = re.compile("error|trying again", re.IGNORECASE)
 
 # Python runs this before anything else: metrics go to a file.
 WATCH = """
@@ -179,7 +183,7 @@ def test_the_password_of_a_broker_that_is_away_shows_up_in_no_log(
         server.wait_for_port(port)
         assert Sender(port).send() == 200
         wait_for(lambda: "nothing dispatched" in server.printed, "the dispatcher to fail")
-        wait_for(lambda: "error" in worker.printed.lower(), "the worker to fail")
+        wait_for(lambda: bool(FAILURE.search(worker.printed)), "the worker to fail")
         time.sleep(1)
         server.check()
         assert leaks(server.printed + worker.printed) == []
