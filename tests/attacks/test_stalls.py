@@ -34,7 +34,7 @@ def test_handlers_cancelled_at_any_moment_of_their_transaction_keep_nobody_waiti
         # With each attempt it is more likely to end in time.
         attempts = handle.__dict__.setdefault(event.id, [])
         attempts.append(event)
-        await asyncio.sleep(max(0, 0.2 - random.uniform(0, 0.04 * len(attempts))))
+        await asyncio.sleep(max(0, 0.2 - random.uniform(0, 0.01 * len(attempts))))
         async with event.transaction() as db:
             for _ in range(3):
                 await db.execute(sa.text("SELECT 1"))
