@@ -8,15 +8,15 @@ MUTANTS = [
     Mutant(
         "a transaction needs no lease",
         "app/inbox/inbox.py",
-        "            if not is_latest:\n                raise LeaseLost\n",
+        "            if not rows:\n                raise LeaseLost\n",
         "",
         TRANSACTIONS,
     ),
     Mutant(
         "a late attempt can commit",
         "app/inbox/statements.py",
-        "    WHERE id = {id} AND attempts = {attempts} AND due_at IS NOT NULL\n",
-        "    WHERE id = {id} AND attempts >= {attempts} AND due_at IS NOT NULL\n",
+        "        WHERE id = {int(event)} AND attempts = {int(attempts)} AND due_at IS NOT NULL\n",
+        "        WHERE id = {int(event)} AND attempts >= {int(attempts)} AND due_at IS NOT NULL\n",
         TRANSACTIONS,
     ),
     Mutant(
@@ -28,11 +28,9 @@ MUTANTS = [
     ),
     Mutant(
         "marked done in a transaction of its own",
-        "app/inbox/inbox.py",
-        "                is_latest = await _mark_done(connection, claim)\n",
-        "                is_latest = await _mark_done(connection, claim)\n"
-        "                await connection.commit()\n"
-        "                await connection.begin()\n",
+        "app/inbox/sqlite_driver.py",
+        "        cursor = self._connection.execute(opening)\n",
+        "        cursor = self._connection.execute(opening)\n        self._connection.commit()\n",
         TRANSACTIONS,
     ),
     Mutant(

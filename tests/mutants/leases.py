@@ -121,9 +121,9 @@ MUTANTS = [
     ),
     Mutant(
         "a row that somebody has locked delays all others",
-        "app/inbox/group_commit.py",
-        "LOCK_TIMEOUT_MS = 1000\n",
-        "LOCK_TIMEOUT_MS = 0\n",
+        "app/inbox/writers.py",
+        "LOCK_TIMEOUT_MS = 1000 ",
+        "LOCK_TIMEOUT_MS = 0 ",
         INBOX,
         database="postgresql",
     ),

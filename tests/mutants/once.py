@@ -76,9 +76,9 @@ MUTANTS = [
     ),
     Mutant(
         "a stricter isolation level fails concurrent duplicates",
-        "app/inbox/engines.py",
-        'ISOLATION_LEVEL = "READ COMMITTED"',
-        'ISOLATION_LEVEL = "SERIALIZABLE"',
+        "app/inbox/connections.py",
+        'BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"',
+        'BEGIN = "BEGIN"',
         INBOX,
         database="postgresql",
     ),

@@ -52,6 +52,13 @@ class Event:
     """
 
 
+def _refuse_constant(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
+
+
+_decoder = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
 def parse_json(payload: bytes) -> Any:
     """Parse a body as strict JSON (RFC 8259).
 
@@ -59,13 +66,9 @@ def parse_json(payload: bytes) -> Any:
         InvalidEvent: not UTF-8, not JSON, nested too deeply, or with NaN or too long a number.
     """
     try:
-        return json.loads(payload.decode(), parse_constant=_refuse_constant)
+        return _decoder.decode(payload.decode())
     except (ValueError, RecursionError):
         raise InvalidEvent("not JSON") from None
-
-
-def _refuse_constant(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")
 
 
 def checked_text(value: object, what: str) -> str:

@@ -37,6 +37,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from dotenv import dotenv_values
+from sqlalchemy.engine.interfaces import DBAPIConnection
 
 ROOT = Path(__file__).parents[1]
 FOLDER = Path(tempfile.mkdtemp(prefix="webhooks-"))
@@ -50,6 +51,7 @@ if broker := dotenv_values(ROOT / ".env.example").get("BROKER_URL"):
 for variable in re.findall(r'"(\w+_SECRETS?)"', (ROOT / "app/endpoints.py").read_text("utf-8")):
     os.environ[variable] = "whsec_dGhlLXNlY3JldC1vZi10aGUtdGVzdHMh"
 
+from app.database import is_sqlite  # noqa: E402
 from app.inbox.engines import create_engine  # noqa: E402
 from tests.delivery import Database, Deliver, NoQueue, running  # noqa: E402
 
@@ -63,9 +65,15 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="session")
 def engine() -> Iterator[sa.Engine]:
     """Connections to the database that are not the service's."""
-    engine = create_engine(durable=False)
+    engine = create_engine()
+    if is_sqlite:
+        sa.event.listen(engine, "connect", do_not_wait_for_the_disk)
     yield engine
     engine.dispose()
+
+
+def do_not_wait_for_the_disk(connection: DBAPIConnection, _: object) -> None:
+    connection.cursor().execute("PRAGMA synchronous = OFF")
 
 
 @pytest.fixture

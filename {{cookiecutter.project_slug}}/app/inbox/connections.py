@@ -1,15 +1,26 @@
-"""Connections of the handlers' transactions, which stay open from one event to the next.
+"""Connections that stay open from one transaction to the next.
 
-To take a connection from SQLAlchemy's pool for each event, and to put it back, costs about as
-much as the statements of a handler that writes one row: see `docs/design.md` of the template.
+To take a connection from SQLAlchemy's pool for each event, to ask whether it still works, and to
+put it back costs more than the statements of a handler that writes one row. What this saves is in
+`docs/design.md` of the template.
 """
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any, cast
 
+import psycopg
 import sqlalchemy as sa
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from app.database import is_sqlite
+from app.inbox import sqlite_driver
+
+# In a stricter level, PostgreSQL would fail the second of two transactions with the same event.
+BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
 
 
 class Connections:
@@ -20,22 +31,25 @@ class Connections:
         self._idle: list[sa.Connection] = []
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+    async def transaction(self, opening: str) -> AsyncIterator[tuple[AsyncConnection, int]]:
         """Yield a connection in a transaction that is committed at the end of the block.
 
         It is good for nothing after that. After an error SQLAlchemy rolls it back and closes it.
+
+        Args:
+            opening: The first statements of the transaction. On PostgreSQL they are sent together
+                with `BEGIN`: one round trip instead of two.
+
+        Yields:
+            The connection, and how many rows the last of these statements changed.
         """
-        if self._idle:
-            connection = AsyncConnection(self._engine, self._idle.pop())
-        else:
-            connection = await self._engine.connect()
-        opened = connection.sync_connection
-        assert opened is not None  # noqa: S101
+        connection, rows = await self._open(opening)
+        opened = _opened(connection)
         options = opened.get_execution_options()
         reusable = False
         try:
             async with connection.begin():
-                yield connection
+                yield connection, rows
             # What a handler has set for itself is not for the next one.
             reusable = opened.get_execution_options() == options
         finally:
@@ -43,10 +57,60 @@ class Connections:
                 self._idle.append(opened)
                 connection.sync_connection = None  # whoever still has it cannot use it
             else:
-                await asyncio.shield(asyncio.ensure_future(connection.close()))
+                await _close(connection)
 
     async def close(self) -> None:
         """Close the connections that are not in use."""
         while self._idle:
             await AsyncConnection(self._engine, self._idle.pop()).close()
         await self._engine.dispose()
+
+    async def _open(self, opening: str) -> tuple[AsyncConnection, int]:
+        while self._idle:
+            connection = AsyncConnection(self._engine, self._idle.pop())
+            try:
+                return connection, await self._begin(connection, opening)
+            except OperationalError as error:
+                # If the server has closed it since, nothing was carried out: try another one.
+                if not error.connection_invalidated:
+                    raise
+        connection = await self._engine.connect()
+        return connection, await self._begin(connection, opening)
+
+    async def _begin(self, connection: AsyncConnection, opening: str) -> int:
+        """Begin a transaction. The driver does it: SQLAlchemy takes longer than the database."""
+        opened = _opened(connection)
+        driver = opened.connection.driver_connection
+        try:
+            if is_sqlite:
+                return cast("sqlite_driver.Connection", driver).begin(opening)
+            return await _begin_on_postgresql(cast("psycopg.AsyncConnection[Any]", driver), opening)
+        except sqlite3.OperationalError as error:
+            self._idle.append(opened)  # another process writes: there is no transaction yet
+            raise OperationalError(opening, None, error) from error
+        except psycopg.OperationalError as error:
+            is_lost = bool(getattr(driver, "broken", False))
+            await _close(connection)
+            raise OperationalError(opening, None, error, connection_invalidated=is_lost) from error
+        except BaseException:
+            await _close(connection)
+            raise
+
+
+async def _begin_on_postgresql(driver: psycopg.AsyncConnection[Any], opening: str) -> int:
+    # The connection is in autocommit mode, or the driver would send a BEGIN of its own.
+    cursor = await driver.execute(f"{BEGIN}; {opening}".encode())
+    while cursor.nextset():
+        pass
+    return cursor.rowcount
+
+
+def _opened(connection: AsyncConnection) -> sa.Connection:
+    opened = connection.sync_connection
+    assert opened is not None  # noqa: S101
+    return opened
+
+
+async def _close(connection: AsyncConnection) -> None:
+    """Roll back, and close. Nobody may cancel that halfway."""
+    await asyncio.shield(asyncio.ensure_future(connection.close()))

@@ -1,4 +1,4 @@
-"""The engines: one for the thread that commits, one for the handlers' transactions."""
+"""The engines: how to connect to SQLite and PostgreSQL, with and without asyncio."""
 
 import sqlite3
 from contextlib import suppress
@@ -6,53 +6,46 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import create_async_engine as asyncio_engine
 
 from app.database import is_sqlite, url
 from app.inbox.sqlite_driver import Connection
 from app.settings import settings
 
-ISOLATION_LEVEL = "READ COMMITTED"  # in a stricter one, PostgreSQL fails concurrent duplicates
 CONNECT_SECONDS = 5  # to connect, for a lost packet, for another process's write to SQLite
 
 
-def create_engine(*, durable: bool = True) -> sa.Engine:
-    """Return the engine of the thread that commits.
-
-    Args:
-        durable: Whether a commit reaches the disk before it returns. It must for an
-            acknowledgement. On PostgreSQL that is decided per transaction, see `group_commit.py`.
-    """
+def create_engine() -> sa.Engine:
+    """Return an engine that blocks while it waits. Its commits reach the disk."""
     if is_sqlite:
         engine = sa.create_engine(url.set(drivername="sqlite"), hide_parameters=True)
-        _configure_sqlite(engine, durable=durable)
+        sa.event.listen(engine, "connect", _configure_sqlite)
         return engine
     return sa.create_engine(
         url.set(drivername="postgresql+psycopg"),
         connect_args=_postgresql_options(),
         hide_parameters=True,  # in errors, where they would be personal data
-        isolation_level=ISOLATION_LEVEL,
-        pool_pre_ping=True,
     )
 
 
-def create_handlers_engine() -> AsyncEngine:
-    """Return the engine of the handlers' transactions. Their commits need no fsync.
+def create_async_engine() -> AsyncEngine:
+    """Return an engine for `Connections`, which begin transactions themselves.
 
-    What a power failure takes of such a commit, it takes whole: the handler's writes and the
-    event's being done. The event is handled again.
+    On SQLite its commits do not wait for the disk. What a power failure takes of such a commit, it
+    takes whole: the handler's writes and the event's being done. The event is handled again.
     """
     if is_sqlite:
-        return create_async_engine(
+        return asyncio_engine(
             url.set(drivername="sqlite+aiosqlite"),
             connect_args={"async_creator_fn": Connection},
             hide_parameters=True,
         )
-    return create_async_engine(
+    return asyncio_engine(
         url.set(drivername="postgresql+psycopg"),
         connect_args=_postgresql_options(),
         hide_parameters=True,
-        isolation_level=ISOLATION_LEVEL,
+        isolation_level="AUTOCOMMIT",
         pool_size=settings.concurrency,
     )
 
@@ -70,21 +63,16 @@ def _postgresql_options() -> dict[str, Any]:
     }
 
 
-def _configure_sqlite(engine: sa.Engine, *, durable: bool) -> None:
-    synchronous = "FULL" if durable else "NORMAL"
-
-    def connected(connection: DBAPIConnection, _: object) -> None:
-        # A transaction that reads first and then writes would fail if another wrote in between.
-        # One that takes the write lock at its beginning waits for its turn.
-        connection.isolation_level = "IMMEDIATE"
-        cursor = connection.cursor()
-        cursor.execute(f"PRAGMA busy_timeout = {CONNECT_SECONDS * 1000}")
-        cursor.execute(f"PRAGMA synchronous = {synchronous}")
-        with suppress(sqlite3.OperationalError):  # another process is changing it, for good
-            cursor.execute("PRAGMA journal_mode = WAL")
-        cursor.close()
-
-    sa.event.listen(engine, "connect", connected)
+def _configure_sqlite(connection: DBAPIConnection, _: object) -> None:
+    # A transaction that reads first and then writes would fail if another wrote in between.
+    # One that takes the write lock at its beginning waits for its turn.
+    connection.isolation_level = "IMMEDIATE"
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {CONNECT_SECONDS * 1000}")
+    cursor.execute("PRAGMA synchronous = FULL")
+    with suppress(sqlite3.OperationalError):  # another process is changing it, for good
+        cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.close()
 
 
 # What PostgreSQL says while it starts, ends, or has no connection left.

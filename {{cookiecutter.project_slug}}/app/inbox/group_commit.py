@@ -1,33 +1,26 @@
 """Group commit: the calls of concurrent requests share one transaction, and one fsync.
 
-One thread writes. While it commits a batch, the next one gathers.
+While a batch is being committed, the next one gathers.
 """
 
 import asyncio
 import logging
-import queue
-import threading
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError
 
-from app.database import is_sqlite
-from app.inbox.engines import create_engine
 from app.inbox.table import create_tables
 from app.inbox.write_lock import WriteLock
+from app.inbox.writers import create_writer, settle
 
 MAX_BATCH = 100  # calls
 CLOSE_SECONDS = 5
-LOCK_TIMEOUT_MS = 1000
 LOCK_NOT_AVAILABLE = "55P03"
 DEADLOCK_DETECTED = "40P01"
-
-T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -52,22 +45,24 @@ class GroupCommit:
 
     Args:
         operations: Every operation, in the order in which a batch carries them out.
+        durable: Those whose commit has to reach the disk before the call returns.
         write_lock: Held while a batch is committed. Handlers on SQLite take it, too.
-        durable: Whether a commit waits for the disk.
     """
 
     def __init__(
-        self, operations: Sequence[Operation], write_lock: WriteLock, *, durable: bool
+        self,
+        operations: Sequence[Operation],
+        durable: Container[Operation],
+        write_lock: WriteLock,
     ) -> None:
         self._operations = operations
-        self._write_lock = write_lock
         self._durable = durable
-        self._engine = create_engine(durable=durable)
+        self._write_lock = write_lock
+        self._writer = create_writer()
         self._tables_exist = False
         self._waiting: list[_Call] = []
         self._committing: asyncio.Task[None] | None = None
         self._closed = False
-        self._thread = _CommitThread()
 
     async def call(self, operation: Operation, argument: object) -> Any:
         """Return the result of one call once it is committed.
@@ -87,7 +82,7 @@ class GroupCommit:
 
     async def open(self) -> None:
         """Connect, and create the tables that are missing. Raises whatever goes wrong."""
-        await self._thread.run(self._create_tables)
+        await self._create_tables()
 
     async def close(self) -> None:
         """Wait for the batch that is being committed, and disconnect.
@@ -101,10 +96,9 @@ class GroupCommit:
             async with asyncio.timeout(CLOSE_SECONDS):
                 if self._committing is not None:
                     await asyncio.wait([self._committing])
-                await self._thread.run(self._engine.dispose)
+                await self._writer.close()
         except TimeoutError:
             logger.error("the database hangs: what it was to commit may be missing")
-        self._thread.stop()
 
     async def _commit_batches(self) -> None:
         while self._waiting:
@@ -113,52 +107,36 @@ class GroupCommit:
                 waiting = [call for call in self._waiting if not call.result.done()]
                 batch = waiting[:MAX_BATCH]
                 self._waiting = waiting[MAX_BATCH:]
-                outcomes = await self._thread.run(partial(self._commit, batch))
+                outcomes = await self._commit(batch)
             for call, outcome in zip(batch, outcomes, strict=True):
-                _settle(call.result, outcome)
+                settle(call.result, outcome)
         self._committing = None
 
-    def _commit(self, batch: list[_Call]) -> list[Any]:
+    async def _commit(self, batch: list[_Call]) -> list[Any]:
+        durable = any(call.operation in self._durable for call in batch)
         try:
             if not self._tables_exist:
-                self._create_tables()
-            return self._transact(batch)
+                await self._create_tables()
+            return await self._writer.write(partial(self._carry_out, batch), durable=durable)
         except Exception as error:
             if len(batch) > 1 and not _is_away(error):
                 # One of them is at fault: it is not to fail the others.
-                return [outcome for call in batch for outcome in self._commit([call])]
+                return [outcome for call in batch for outcome in await self._commit([call])]
             logger.error("the database did not commit: %s", describe(error))
             return [StoreUnavailable(type(error).__name__)] * len(batch)
 
-    def _transact(self, batch: list[_Call]) -> list[Any]:
+    def _carry_out(self, batch: list[_Call], connection: sa.Connection) -> list[Any]:
         outcomes: dict[_Call, Any] = {}
-        with self._engine.begin() as connection:
-            if not is_sqlite:
-                # A row that another session holds does not stop the others for long.
-                options = f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}"
-                if not self._durable:
-                    options += "; SET LOCAL synchronous_commit = off"
-                connection.exec_driver_sql(options)
-            for operation in self._operations:
-                calls = [call for call in batch if call.operation == operation]
-                if calls:
-                    results = operation(connection, [call.argument for call in calls])
-                    outcomes.update(zip(calls, results, strict=True))
+        for operation in self._operations:
+            calls = [call for call in batch if call.operation == operation]
+            if calls:
+                results = operation(connection, [call.argument for call in calls])
+                outcomes.update(zip(calls, results, strict=True))
         return [outcomes[call] for call in batch]
 
-    def _create_tables(self) -> None:
-        with self._engine.begin() as connection:
-            create_tables(connection)
+    async def _create_tables(self) -> None:
+        await self._writer.write(create_tables, durable=True)
         self._tables_exist = True
-
-
-def _settle(result: asyncio.Future[Any], outcome: object) -> None:
-    if result.done():
-        return  # whoever waited for it was cancelled
-    if isinstance(outcome, BaseException):
-        result.set_exception(outcome)
-    else:
-        result.set_result(outcome)
 
 
 def _is_away(error: Exception) -> bool:
@@ -180,37 +158,3 @@ def describe(error: BaseException) -> str:
         return kind
     first_line = str(error.orig).strip().partition("\n")[0]
     return f"{kind}: {first_line}"
-
-
-@dataclass
-class _Job:
-    function: Callable[[], Any]
-    loop: asyncio.AbstractEventLoop
-    result: asyncio.Future[Any]
-
-
-class _CommitThread:
-    """A daemon thread, so that a database that hangs does not keep the process from ending."""
-
-    def __init__(self) -> None:
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        threading.Thread(target=self._work, name="group commit", daemon=True).start()
-
-    async def run(self, function: Callable[[], T]) -> T:
-        loop = asyncio.get_running_loop()
-        result: asyncio.Future[T] = loop.create_future()
-        self._jobs.put(_Job(function, loop, result))
-        return await result
-
-    def stop(self) -> None:
-        self._jobs.put(None)
-
-    def _work(self) -> None:
-        while job := self._jobs.get():
-            outcome: object
-            try:
-                outcome = job.function()
-            except BaseException as error:
-                outcome = error
-            with suppress(RuntimeError):  # the event loop is closed: nobody waits any more
-                job.loop.call_soon_threadsafe(_settle, job.result, outcome)

@@ -21,7 +21,7 @@ from app.database import is_sqlite
 from app.events import Delivery
 from app.inbox import sqlite_driver, statements
 from app.inbox.connections import Connections
-from app.inbox.engines import CONNECT_SECONDS, create_handlers_engine, is_temporary, unusable
+from app.inbox.engines import CONNECT_SECONDS, create_async_engine, is_temporary, unusable
 from app.inbox.group_commit import GroupCommit, StoreUnavailable, describe
 from app.inbox.write_lock import WriteLock
 from app.settings import settings
@@ -88,17 +88,12 @@ class TransactionTooLong(Exception):
 
 
 class Inbox:
-    """The inbox as one process sees it.
+    """The inbox as one process sees it."""
 
-    Args:
-        durable: Whether commits wait for the disk. They must where events are received. A worker
-            receives none.
-    """
-
-    def __init__(self, *, durable: bool = True) -> None:
+    def __init__(self) -> None:
         self._write_lock = WriteLock()
-        self._commits = GroupCommit(OPERATIONS, self._write_lock, durable=durable)
-        self._connections = Connections(create_handlers_engine())
+        self._commits = GroupCommit(OPERATIONS, DURABLE, self._write_lock)
+        self._connections = Connections(create_async_engine())
         self.wake = asyncio.Event()
         """Set when there may be something to dispatch. The dispatcher clears it."""
 
@@ -199,47 +194,31 @@ class Inbox:
             StoreUnavailable: the transaction could not be opened.
             TransactionTooLong: on SQLite, it was open for more than 2 seconds.
         """
-        async with self._turn(), self._begin(claim) as connection:
-            if is_sqlite:
-                async with _time_limit(connection):
-                    yield connection
-            else:
-                yield connection
-            await _check_open(connection)
-
-    @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
-        """Wait until this process has no other writer on SQLite. PostgreSQL has no need of it."""
-        if is_sqlite:
-            async with self._write_lock.for_handler():
-                yield
-        else:
-            yield
-
-    @asynccontextmanager
-    async def _begin(self, claim: Claim) -> AsyncIterator[AsyncConnection]:
         async with AsyncExitStack() as stack:
+            if is_sqlite:
+                await stack.enter_async_context(self._write_lock.for_handler())
             try:
-                connection = await stack.enter_async_context(self._connections.transaction())
-                is_latest = await _mark_done(connection, claim)
+                connection, rows = await self._open(stack, claim)
             except (OperationalError, InterfaceError, PoolTimeout, OSError) as error:
                 raise StoreUnavailable(describe(error)) from error
-            if not is_latest:
+            if not rows:
                 raise LeaseLost
+            if is_sqlite:
+                await stack.enter_async_context(_time_limit(connection))
             yield connection
+            await _check_open(connection)
 
-
-async def _mark_done(connection: AsyncConnection, claim: Claim) -> bool:
-    """Mark the event done. On SQLite, wait for other processes to end their writes."""
-    give_up_at = time.monotonic() + CONNECT_SECONDS
-    while True:
-        try:
-            rows = await connection.exec_driver_sql(statements.COMPLETE_IN_TRANSACTION, claim.key())
-            return rows.first() is not None
-        except OperationalError as error:
-            if not is_sqlite or not is_temporary(error) or time.monotonic() > give_up_at:
-                raise
-        await asyncio.sleep(LOCK_POLL_SECONDS)
+    async def _open(self, stack: AsyncExitStack, claim: Claim) -> tuple[AsyncConnection, int]:
+        """Open a transaction. On SQLite, wait for other processes to end their writes."""
+        opening = statements.complete_in_transaction(claim.id, claim.attempts)
+        give_up_at = time.monotonic() + CONNECT_SECONDS
+        while True:
+            try:
+                return await stack.enter_async_context(self._connections.transaction(opening))
+            except OperationalError as error:
+                if not is_sqlite or not is_temporary(error) or time.monotonic() > give_up_at:
+                    raise
+            await asyncio.sleep(LOCK_POLL_SECONDS)
 
 
 @asynccontextmanager
@@ -346,6 +325,10 @@ def _end(
 # A transaction waits for other sessions only while it inserts. So it holds nothing yet that
 # others could wait for.
 OPERATIONS = (_add, _end, _undispatch, _claim_reference, _claim_due, _dispatch_due)
+
+# Only an acknowledgement has to be on the disk. What a power failure takes of the others is done
+# again.
+DURABLE = {_add}
 
 
 def lease_seconds() -> float:

@@ -39,6 +39,12 @@ class Connection:
         yield from ()
         return self
 
+    def begin(self, opening: str) -> int:
+        """Begin a transaction with a statement; return how many rows that changed."""
+        cursor = self._connection.execute(opening)
+        rows: int = cursor.rowcount
+        return rows
+
     def cursor(self) -> "Cursor":
         """Return a new cursor."""
         return Cursor(self._connection.cursor())

@@ -5,9 +5,6 @@ Where they differ, a name in braces stands for what the database in use calls it
     {now}           the database's clock, in seconds since the epoch
     {random}        a random number from 0 to 1
     {skip_locked}   passes over rows that another process has locked. SQLite locks no rows.
-    {id}, {attempts}  how the driver spells these parameters
-    {no_fsync}      lets the commit of this transaction return before it reaches the disk. On
-                    SQLite that is a property of the connection.
 """
 
 from functools import cache
@@ -20,17 +17,11 @@ _SQLITE = {
     "now": NOW,
     "random": "(abs(random()) / 9223372036854775807.0)",
     "skip_locked": "",
-    "no_fsync": "1",
-    "id": ":id",
-    "attempts": ":attempts",
 }
 _POSTGRESQL = {
     "now": NOW,
     "random": "random()",
     "skip_locked": "FOR UPDATE SKIP LOCKED",
-    "no_fsync": "set_config('synchronous_commit', 'off', true)",
-    "id": "%(id)s",
-    "attempts": "%(attempts)s",
 }
 
 
@@ -138,14 +129,21 @@ UNDISPATCH = _statement(
     """
 )
 
-# Mark the event done in a handler's transaction, if this attempt is still the latest.
-# It goes to the driver as it is: SQLAlchemy takes longer for it than the database does.
-_COMPLETE_IN_TRANSACTION = """
-    UPDATE webhook_events SET state = 'done', due_at = NULL, finished_at = {now}
-    WHERE id = {id} AND attempts = {attempts} AND due_at IS NOT NULL
-    RETURNING {no_fsync}
-"""
-COMPLETE_IN_TRANSACTION = _COMPLETE_IN_TRANSACTION.format(**_NAMES)
+
+def complete_in_transaction(event: int, attempts: int) -> str:
+    """Mark the event done in a handler's transaction, if this attempt is still the latest.
+
+    It has no parameters, because PostgreSQL takes several statements at once only without. The
+    commit of the transaction returns before it reaches the disk. On SQLite that is a property of
+    the connection.
+    """
+    no_fsync = "" if is_sqlite else "SET LOCAL synchronous_commit = off;"
+    return f"""
+        {no_fsync}
+        UPDATE webhook_events SET state = 'done', due_at = NULL, finished_at = {NOW}
+        WHERE id = {int(event)} AND attempts = {int(attempts)} AND due_at IS NOT NULL
+        """  # noqa: S608
+
 
 # Mark the event done, if this attempt is still the latest.
 COMPLETE = _statement(

@@ -45,8 +45,9 @@ def _add_route(router: APIRouter, endpoint: Endpoint) -> None:
     verified = Annotated[Delivery, Depends(endpoint.verify)]
 
     @router.post(f"/webhooks/{endpoint.name}", name=endpoint.name, responses=_answers(endpoint))
-    async def receive(delivery: verified, inbox: StartedInbox) -> Response:
+    async def receive(request: Request, delivery: verified) -> Response:
         """Acknowledge an event once it is committed, new or not."""
+        inbox = started_inbox(request)
         try:
             added = await inbox.add(endpoint.name, delivery)
         except StoreUnavailable as error:
@@ -63,8 +64,12 @@ def _add_route(router: APIRouter, endpoint: Endpoint) -> None:
         raise HTTPException(404)
 
 
-async def started_inbox(request: Request) -> Inbox:
-    """Return the inbox of this process. A FastAPI dependency."""
+def started_inbox(request: Request) -> Inbox:
+    """Return the inbox of this process.
+
+    Raises:
+        TryAgain: it was not started.
+    """
     inbox: Inbox | None = getattr(request.state, "inbox", None)
     if inbox is None:
         logger.error(
@@ -73,9 +78,6 @@ async def started_inbox(request: Request) -> Inbox:
         )
         raise TryAgain
     return inbox
-
-
-StartedInbox = Annotated[Inbox, Depends(started_inbox)]
 
 
 class TryAgain(HTTPException):

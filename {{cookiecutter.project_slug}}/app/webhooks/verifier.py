@@ -9,7 +9,6 @@ from pydantic import BaseModel
 
 from app.events import Delivery, checked_text
 from app.settings import Secrets
-from app.webhooks.body import Payload
 from app.webhooks.refusals import InvalidEvent
 
 
@@ -32,7 +31,7 @@ class Verifier(ABC):
     """What a body has to fit, for `/docs`."""
 
     @abstractmethod
-    async def __call__(self, request: Request, payload: Payload) -> Delivery:
+    async def __call__(self, request: Request) -> Delivery:
         """Return the event of an authentic request.
 
         Raises:

@@ -12,7 +12,7 @@ from fastapi import FastAPI, Request
 from app.database import metadata
 from app.events import Delivery, Event, checked_text, parse_json
 from app.settings import Secrets
-from app.webhooks.body import Payload
+from app.webhooks.body import read_body
 from app.webhooks.endpoint import Endpoint, Handler
 from app.webhooks.refusals import InvalidEvent, InvalidSignature
 from app.webhooks.route import webhook_router
@@ -33,8 +33,9 @@ class SharedSecret(Verifier):
     def __init__(self, secrets: Secrets = SECRETS) -> None:
         self.secrets = secrets
 
-    async def __call__(self, request: Request, payload: Payload) -> Delivery:
+    async def __call__(self, request: Request) -> Delivery:
         """Return the delivery of an authentic request."""
+        payload = await read_body(request)
         given = request.headers.get(HEADER, "").encode()
         if not given:
             raise InvalidSignature("missing")

@@ -11,10 +11,21 @@ import sqlalchemy as sa
 
 from app.database import is_sqlite, metadata
 from app.events import Delivery
-from app.inbox.engines import create_engine
-from app.inbox.group_commit import StoreUnavailable
-from app.inbox.inbox import Added, Inbox, LeaseLost, Reference, lease_seconds
+from app.inbox.group_commit import GroupCommit, StoreUnavailable
+from app.inbox.inbox import (
+    DURABLE,
+    OPERATIONS,
+    Added,
+    Inbox,
+    LeaseLost,
+    Reference,
+    _add,
+    _claim_due,
+    lease_seconds,
+)
 from app.inbox.table import webhook_events
+from app.inbox.write_lock import WriteLock
+from app.inbox.writers import create_writer
 from app.settings import settings
 from tests.delivery import Database
 from tests.engine.service import delivery
@@ -166,28 +177,25 @@ async def test_a_closed_inbox_says_so_at_once(database: Database) -> None:
             await inbox.claim_due(1)
 
 
-async def test_only_an_acknowledgement_waits_for_the_disk(
-    inbox: Inbox, database: Database, statements: list[str]
-) -> None:
-    if is_sqlite:
-        levels = []
-        for durable in (True, False):
-            engine = create_engine(durable=durable)
-            with engine.begin() as connection:
-                levels.append(connection.exec_driver_sql("PRAGMA synchronous").scalar())
-            engine.dispose()
-        assert levels == [FULL, NORMAL]
-        return
-    without_fsync = "SET LOCAL synchronous_commit = off"
-    await inbox.add("test", delivery("evt_1"))
-    assert not any(without_fsync in statement for statement in statements)
-    of_a_worker = Inbox(durable=False)
-    await of_a_worker.claim_due(1)
-    await of_a_worker.close()
-    assert any(without_fsync in statement for statement in statements)
+async def test_only_an_acknowledgement_waits_for_the_disk(inbox: Inbox) -> None:
+    levels: list[Any] = []
+
+    def record(connection: sa.Connection, _: list[Any]) -> list[Any]:
+        setting = "PRAGMA synchronous" if is_sqlite else "SHOW synchronous_commit"
+        levels.append(connection.exec_driver_sql(setting).scalar_one())
+        return [None]
+
+    commits = GroupCommit([*OPERATIONS, record], DURABLE, WriteLock())
+    await asyncio.gather(
+        commits.call(record, None), commits.call(_add, ("test", delivery("evt_1")))
+    )
+    await asyncio.gather(commits.call(record, None), commits.call(_claim_due, 1))
+    await commits.close()
+
+    assert levels == ([FULL, NORMAL] if is_sqlite else ["on", "off"])
 
 
-FULL, NORMAL = 2, 1
+FULL, NORMAL = 2, 1  # https://www.sqlite.org/pragma.html#pragma_synchronous
 
 
 @on_sqlite("its connections keep what was set")
@@ -290,14 +298,17 @@ async def test_the_isolation_level_is_not_what_the_database_has_by_default(
     name, setting = database.engine.url.database, "default_transaction_isolation"
     await database.execute(f"ALTER DATABASE {name} SET {setting} = 'repeatable read'")
     try:
-        engine = create_engine()
-        with engine.begin() as connection:
-            level = connection.exec_driver_sql("SHOW transaction_isolation").scalar()
-        engine.dispose()
+        writer = create_writer()
+        level = await writer.write(isolation_level, durable=True)
+        await writer.close()
     finally:
         await database.execute(f"ALTER DATABASE {name} RESET {setting}")
 
     assert level == "read committed"
+
+
+def isolation_level(connection: sa.Connection) -> object:
+    return connection.exec_driver_sql("SHOW transaction_isolation").scalar()
 
 
 # Claims and leases

@@ -354,7 +354,7 @@ async def test_an_acknowledgement_waits_for_one_transaction_at_most(inbox: Inbox
 async def test_a_transaction_that_cannot_be_opened_does_not_count_as_a_failure(
     database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("app.inbox.inbox.create_handlers_engine", connects_to_nothing)
+    monkeypatch.setattr("app.inbox.inbox.create_async_engine", connects_to_nothing)
     inbox = Inbox()
     await inbox.add("test", delivery())
 

@@ -64,7 +64,7 @@ async def start(context: dict[str, Any]) -> None:
     configure_logging()
     logging.getLogger("arq").propagate = False  # it writes its own lines
     let_threads_take_turns()
-    inbox = Inbox(durable=False)
+    inbox = Inbox()
     await inbox.open()
     context["inbox"] = inbox
 

@@ -20,7 +20,7 @@ from starlette.datastructures import Headers
 
 from app.events import Delivery, checked_text, parse_json
 from app.settings import ENV_FILE, Secrets
-from app.webhooks.body import Payload
+from app.webhooks.body import read_body
 from app.webhooks.refusals import InvalidEvent, InvalidSignature
 from app.webhooks.signatures import (
     Algorithm,
@@ -99,8 +99,9 @@ class Custom(Verifier):
         self._keys = [secret.encode() for secret in secrets]
         self._settings = settings
 
-    async def __call__(self, request: Request, payload: Payload) -> Delivery:
+    async def __call__(self, request: Request) -> Delivery:
         """Return the event of a request that the sender signed."""
+        payload = await read_body(request)
         self._check_signature(request.headers, payload)
         try:
             return self._read(request.headers, payload)

@@ -18,7 +18,7 @@ from starlette.datastructures import Headers
 
 from app.events import Delivery, checked_text, parse_json
 from app.settings import ENV_FILE, Secrets, load, settings
-from app.webhooks.body import Payload
+from app.webhooks.body import read_body
 from app.webhooks.refusals import InvalidEvent, InvalidSignature
 from app.webhooks.signatures import check_timestamp, header_values, is_signed, sign
 from app.webhooks.verifier import Verifier, identify
@@ -67,8 +67,9 @@ class Stripe(Verifier):
         self._tolerance = tolerance
         self._allow_test_events = allow_test_events
 
-    async def __call__(self, request: Request, payload: Payload) -> Delivery:
+    async def __call__(self, request: Request) -> Delivery:
         """Return the event of a request that Stripe signed."""
+        payload = await read_body(request)
         self._check_signature(request.headers, payload)
         try:
             return self._read(payload)

@@ -11,7 +11,7 @@ from fastapi import Request, status
 from pydantic import BaseModel, BeforeValidator, ValidationError
 
 from app.events import Delivery, checked_text, parse_json
-from app.webhooks.body import Payload
+from app.webhooks.body import read_body
 from app.webhooks.refusals import InvalidEvent, Refused
 from app.webhooks.verifier import Verifier, identify
 
@@ -67,12 +67,13 @@ class Unsigned(Verifier):
                 raise SystemExit(f"app/endpoints.py: {model.__name__} needs a field {name!r}")
         self.model: type[BaseModel] = model
 
-    async def __call__(self, request: Request, payload: Payload) -> Delivery:
+    async def __call__(self, request: Request) -> Delivery:
         """Return the event of a request whose body fits the model.
 
         Raises:
             InvalidBody: it does not.
         """
+        payload = await read_body(request)
         data: Any = None
         try:
             data = parse_json(payload)
