@@ -75,22 +75,64 @@ class Redis(Server):
         redis(self.url, "REPLICAOF NO ONE")
 
 
+class SecureRedis(Server):
+    """A Redis that is reached by TLS only."""
+
+    def __init__(self, folder: Path, certificate: "Certificate") -> None:
+        port = free_port()
+        program = require_program("redis-server")
+        (folder / "redis.conf").write_text(
+            f"bind 127.0.0.1\nport 0\ntls-port {port}\ntls-auth-clients no\n"
+            f"tls-cert-file {certificate.file}\ntls-key-file {certificate.key}\n"
+            f'tls-ca-cert-file {certificate.file}\nsave ""\n'
+        )
+        super().__init__(folder, f"{program} redis.conf", port, f"rediss://localhost:{port}")
+
+
+class Certificate:
+    """A certificate of `localhost` that is signed by itself, so that no system knows it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / "certificate.pem"
+        self.key = folder / "key.pem"
+        openssl = require_program("openssl")
+        names = "DNS:localhost,IP:127.0.0.1"
+        command = (
+            f"{openssl} req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
+            f" -addext subjectAltName={names} -keyout {self.key} -out {self.file}"
+        )
+        subprocess.run(command.split(), check=True, capture_output=True)
+        self.key.chmod(0o644)  # a server may run as somebody else
+
+
 class RabbitMQ(Server):
     """A second node of the RabbitMQ that is installed; it begins in about four seconds.
 
     Args:
         consumer_timeout: Seconds after which it ends a channel whose message is not acknowledged.
+        certificate: With one, it is reached by TLS only.
     """
 
-    def __init__(self, folder: Path, consumer_timeout: int = 1800) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        consumer_timeout: int = 1800,
+        certificate: "Certificate | None" = None,
+    ) -> None:
         port = free_port()
         # The one in PATH may be a wrapper, which becomes another user.
         program = require_program("rabbitmq-server", *RABBITMQ_FOLDERS)
         inner = [each for each in RABBITMQ_FOLDERS[1:] if Path(each, "rabbitmq-server").exists()]
         program = f"{inner[0]}/rabbitmq-server" if inner else program
         config = folder / "advanced.config"
+        listeners = f"{{tcp_listeners, [{port}]}}"
+        if certificate:
+            listeners = (
+                f"{{tcp_listeners, []}}, {{ssl_listeners, [{port}]}}, {{ssl_options,"
+                f' [{{certfile, "{certificate.file}"}}, {{keyfile, "{certificate.key}"}}]}}'
+            )
         config.write_text(
-            f"[{{rabbit, [{{consumer_timeout, {consumer_timeout * 1000}}},"
+            f"[{{rabbit, [{listeners}, {{consumer_timeout, {consumer_timeout * 1000}}},"
             " {channel_tick_interval, 1000}]}]."
         )
         environment = {
@@ -105,9 +147,8 @@ class RabbitMQ(Server):
             "RABBITMQ_MNESIA_BASE": str(folder / "mnesia"),
             "RABBITMQ_NODENAME": f"attacked{port}@localhost",
             "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
-            "RABBITMQ_NODE_PORT": str(port),
         }
-        url = f"amqp://guest:guest@127.0.0.1:{port}//"
+        url = f"{'amqps' if certificate else 'amqp'}://guest:guest@localhost:{port}//"
         super().__init__(folder, program, port, url, **environment)
 
 
