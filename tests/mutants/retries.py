@@ -17,14 +17,14 @@ MUTANTS = [
     Mutant(
         "retried for ever",
         "app/processing/attempt.py",
-        "    is_last = claim.failures >= settings.max_attempts\n",
-        "    is_last = False\n",
+        "    is_last = isinstance(error, Permanent) or claim.failures >= settings.max_attempts\n",
+        "    is_last = isinstance(error, Permanent)\n",
         ATTEMPTS,
     ),
     Mutant(
         "one failure is death",
         "app/processing/attempt.py",
-        "    is_last = claim.failures >= settings.max_attempts\n",
+        "    is_last = isinstance(error, Permanent) or claim.failures >= settings.max_attempts\n",
         "    is_last = True\n",
         ATTEMPTS,
     ),
@@ -36,9 +36,23 @@ MUTANTS = [
         ATTEMPTS,
     ),
     Mutant(
+        "an event that its handler gives up is retried",
+        "app/processing/attempt.py",
+        "    is_last = isinstance(error, Permanent) or claim.failures >= settings.max_attempts\n",
+        "    is_last = claim.failures >= settings.max_attempts\n",
+        ATTEMPTS,
+    ),
+    Mutant(
+        "the wait that a handler asks for has no cap",
+        "app/processing/retry.py",
+        "min(error.seconds, settings.retry_cap_seconds)",
+        "error.seconds",
+        ATTEMPTS,
+    ),
+    Mutant(
         "retried at once",
         "app/processing/attempt.py",
-        "    delay = backoff(claim.failures)\n",
+        "    delay = wait_after(error, claim.failures)\n",
         "    delay = 0.0\n",
         ATTEMPTS,
     ),
@@ -66,8 +80,8 @@ MUTANTS = [
     Mutant(
         "a replayed event backs off as if it had never been replayed",
         "app/processing/attempt.py",
-        "    delay = backoff(claim.failures)\n",
-        "    delay = backoff(claim.attempts)\n",
+        "    delay = wait_after(error, claim.failures)\n",
+        "    delay = wait_after(error, claim.attempts)\n",
         ATTEMPTS,
     ),
     Mutant(

@@ -1,6 +1,7 @@
 """What a verified webhook is: a `Delivery` on its way in, an `Event` in a handler."""
 
 import json
+import math
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -50,6 +51,42 @@ class Event:
         LeaseLost: another attempt has taken over; nothing was committed.
         StoreUnavailable: the database did not open the transaction.
     """
+
+
+class Permanent(Exception):
+    """Raised by a handler: no further attempt would help, so the event is dead at once.
+
+        raise Permanent("the order does not exist")
+
+    The reason is stored with the traceback. `python -m app replay` still works.
+    """
+
+
+class RetryAfter(Exception):
+    """Raised by a handler: the event is due again after so many seconds.
+
+        raise RetryAfter(30)
+
+    It counts as a failed attempt. The wait is at most `RETRY_CAP_SECONDS`.
+
+    Args:
+        seconds: How long to wait, without jitter. 0 means at once.
+        reason: Why, for whoever reads the stored error.
+
+    Raises:
+        TypeError: it is not a number.
+        ValueError: it is negative, infinite or NaN.
+    """
+
+    def __init__(self, seconds: float, reason: str = "") -> None:
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+            kind = type(seconds).__name__
+            raise TypeError(f"RetryAfter takes a number of seconds, not {kind}")
+        if not 0 <= seconds < math.inf:
+            raise ValueError(f"RetryAfter takes seconds from 0 up, not {seconds}")
+        because = f": {reason}" if reason else ""
+        super().__init__(f"in {seconds} s{because}")
+        self.seconds = seconds
 
 
 def parse_json(payload: bytes) -> Any:

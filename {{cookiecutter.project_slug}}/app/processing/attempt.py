@@ -10,10 +10,10 @@ from typing import Any
 from opentelemetry import metrics
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.events import Event, parse_json
+from app.events import Event, Permanent, parse_json
 from app.inbox.group_commit import StoreUnavailable
 from app.inbox.inbox import CANCEL_SECONDS, Claim, Inbox, LeaseLost, Reference
-from app.processing.retry import backoff
+from app.processing.retry import wait_after
 from app.settings import settings
 from app.webhooks.endpoint import Endpoints
 from app.webhooks.refusals import InvalidEvent
@@ -175,8 +175,8 @@ async def _record_failure(inbox: Inbox, claim: Claim, error: Exception, name: st
     text = "".join(traceback.format_exception(error))[-MAX_ERROR_LENGTH:]
     storable = text.encode(errors="backslashreplace").decode().replace("\0", "\\0")
     kind = type(error).__name__
-    is_last = claim.failures >= settings.max_attempts
-    delay = backoff(claim.failures)
+    is_last = isinstance(error, Permanent) or claim.failures >= settings.max_attempts
+    delay = wait_after(error, claim.failures)
     try:
         if is_last:
             await inbox.bury(claim, storable)

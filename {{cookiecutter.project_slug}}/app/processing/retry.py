@@ -2,7 +2,15 @@
 
 import random
 
+from app.events import RetryAfter
 from app.settings import settings
+
+
+def wait_after(error: Exception, failures: int) -> float:
+    """Return the seconds to wait after an error that was the last of so many failed attempts."""
+    if isinstance(error, RetryAfter):
+        return min(error.seconds, settings.retry_cap_seconds)
+    return backoff(failures)
 
 
 def backoff(failures: int) -> float:
