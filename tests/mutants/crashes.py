@@ -10,9 +10,9 @@ MUTANTS = [
     Mutant(
         "done before it is handled",
         "app/processing/attempt.py",
-        "            await _handle(endpoints, claim, transaction)\n",
+        "            await _handle(endpoints, claim, policy, transaction)\n",
         "            await inbox.complete(claim)\n"
-        "            await _handle(endpoints, claim, transaction)\n",
+        "            await _handle(endpoints, claim, policy, transaction)\n",
         ATTEMPTS,
     ),
     Mutant(

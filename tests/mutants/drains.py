@@ -40,8 +40,8 @@ MUTANTS = [
     Mutant(
         "an attempt that is given back counts",
         "app/inbox/statements.py",
-        "SET due_at = {now} + :delay, failures = failures - 1",
-        "SET due_at = {now} + :delay",
+        "SET due_at = {now} + :delay, has_slot = FALSE, failures = failures - 1",
+        "SET due_at = {now} + :delay, has_slot = FALSE",
         INBOX,
     ),
     Mutant(

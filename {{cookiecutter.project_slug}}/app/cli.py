@@ -134,7 +134,14 @@ def replay(
     statement = (
         sa.update(webhook_events)
         .where(chosen, columns.due_at.is_(None))
-        .values(state="pending", due_at=now, failures=0, queued=False, finished_at=None)
+        .values(
+            state="pending",
+            due_at=now,
+            failures=0,
+            queued=False,
+            has_slot=False,
+            finished_at=None,
+        )
         .returning(columns.event_id)
     )
     rows = _execute(statement)

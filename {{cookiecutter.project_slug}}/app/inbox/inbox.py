@@ -23,8 +23,10 @@ from app.inbox import sqlite_driver, statements
 from app.inbox.connections import Connections
 from app.inbox.engines import CONNECT_SECONDS, create_handlers_engine, is_temporary, unusable
 from app.inbox.group_commit import GroupCommit, StoreUnavailable, describe
+from app.inbox.slots import Rows, take_due
 from app.inbox.write_lock import WriteLock
 from app.settings import settings
+from app.webhooks.endpoint import Endpoint, Endpoints
 
 QUEUE_WINDOW = 1000  # events that messages may refer to: the rest of a backlog waits in the inbox
 DISPATCH_BATCH = 100  # events
@@ -73,6 +75,26 @@ class Claim:
         return {"id": self.id, "attempts": self.attempts}
 
 
+@dataclass(frozen=True)
+class DueCall:
+    """A call to claim or dispatch what is due.
+
+    Args:
+        limit: How many events at most.
+        endpoints: Those that this process knows.
+        endpoint: The only one whose events are taken. None: all are.
+    """
+
+    limit: int
+    endpoints: Endpoints
+    endpoint: str | None = None
+
+    def slots(self) -> dict[str, int]:
+        """Return how many slots the endpoints have that limit their concurrency."""
+        every = self.endpoints.values()
+        return {each.name: each.concurrency for each in every if each.concurrency is not None}
+
+
 class LeaseLost(Exception):
     """Another attempt has taken over, or the event is finished: nothing was committed."""
 
@@ -91,11 +113,13 @@ class Inbox:
     """The inbox as one process sees it.
 
     Args:
+        endpoints: The endpoints whose events it holds: some have leases or limits of their own.
         durable: Whether commits wait for the disk. They must where events are received. A worker
             receives none.
     """
 
-    def __init__(self, *, durable: bool = True) -> None:
+    def __init__(self, endpoints: Endpoints | None = None, *, durable: bool = True) -> None:
+        self._endpoints = endpoints or {}
         self._write_lock = WriteLock()
         self._commits = GroupCommit(OPERATIONS, self._write_lock, durable=durable)
         self._connections = Connections(create_handlers_engine())
@@ -142,12 +166,20 @@ class Inbox:
 
     async def claim_due(self, limit: int) -> list[Claim]:
         """Claim up to `limit` due events, to attempt them in this process."""
-        claims: list[Claim] = await self._commits.call(_claim_due, limit)
+        call = DueCall(limit, self._endpoints)
+        claims: list[Claim] = await self._commits.call(_claim_due, call)
         return claims
+
+    async def claim_next(self, endpoint: str) -> Claim | None:
+        """Claim the event of an endpoint that has been due longest."""
+        call = DueCall(1, self._endpoints, endpoint)
+        claims: list[Claim] = await self._commits.call(_claim_due, call)
+        return claims[0] if claims else None
 
     async def claim(self, reference: Reference) -> Claim | None:
         """Claim the event of a queue message; None if the message is good for no attempt."""
-        claim: Claim | None = await self._commits.call(_claim_reference, reference)
+        call = (reference, self._endpoints)
+        claim: Claim | None = await self._commits.call(_claim_reference, call)
         return claim
 
     async def dispatch_due(self) -> list[Reference]:
@@ -156,7 +188,8 @@ class Inbox:
         Messages of all processes together refer to about `QUEUE_WINDOW` events at most. Those that
         no worker has claimed within `REQUEUE_AFTER_SECONDS` are due again.
         """
-        references: list[Reference] = await self._commits.call(_dispatch_due, None)
+        call = DueCall(DISPATCH_BATCH, self._endpoints)
+        references: list[Reference] = await self._commits.call(_dispatch_due, call)
         return references
 
     async def undispatch(self, references: Sequence[Reference]) -> None:
@@ -303,32 +336,57 @@ def _compare(connection: sa.Connection, endpoint: str, delivery: Delivery) -> Ad
     return Added.OTHER_BODY if stored.event_type == delivery.type else Added.OTHER_TYPE
 
 
-def _claim_due(connection: sa.Connection, limits: list[int]) -> list[list[Claim]]:
-    claims = []
-    for limit in limits:
-        rows = connection.execute(statements.CLAIM_DUE, {"limit": limit, "lease": lease_seconds()})
-        claims.append([Claim(**row) for row in rows.mappings()])
-    return claims
+def _claim_due(connection: sa.Connection, calls: list[DueCall]) -> list[list[Claim]]:
+    return [_claim_for(connection, call) for call in calls]
 
 
-def _claim_reference(connection: sa.Connection, references: list[Reference]) -> list[Claim | None]:
+def _claim_for(connection: sa.Connection, call: DueCall) -> list[Claim]:
+    own, leases = _leases(call.endpoints)
+    slots = call.slots()
+    if not slots and call.endpoint is None:
+        statement = statements.claim_due(own)
+        rows = connection.execute(statement, leases | {"limit": call.limit}).all()
+    else:
+
+        def claim(ids: list[int]) -> Rows:
+            parameters = leases | {"ids": ids, "limited": list(slots) or [""]}
+            return connection.execute(statements.claim_found(own), parameters).all()
+
+        rows = take_due(connection, call.limit, slots, claim, call.endpoint)
+    return [Claim(**row._mapping) for row in rows]
+
+
+def _claim_reference(
+    connection: sa.Connection, calls: list[tuple[Reference, Endpoints]]
+) -> list[Claim | None]:
     claims = []
-    for reference in references:
-        parameters = reference._asdict() | {"lease": lease_seconds()}
-        row = connection.execute(statements.CLAIM_REFERENCE, parameters).mappings().first()
+    for reference, endpoints in calls:
+        own, leases = _leases(endpoints)
+        parameters = leases | reference._asdict()
+        row = connection.execute(statements.claim_reference(own), parameters).mappings().first()
         claims.append(Claim(**row) if row else None)
     return claims
 
 
-def _dispatch_due(connection: sa.Connection, calls: list[None]) -> list[list[Reference]]:
-    dispatched = []
-    for _ in calls:
-        queued = connection.execute(statements.COUNT_QUEUED).scalar_one()
-        limit = min(DISPATCH_BATCH, max(0, QUEUE_WINDOW - queued))
-        parameters = {"limit": limit, "requeue_after": settings.requeue_after_seconds}
-        rows = connection.execute(statements.DISPATCH_DUE, parameters)
-        dispatched.append([Reference(row.id, row.attempts) for row in rows])
-    return dispatched
+def _dispatch_due(connection: sa.Connection, calls: list[DueCall]) -> list[list[Reference]]:
+    return [_dispatch_for(connection, call) for call in calls]
+
+
+def _dispatch_for(connection: sa.Connection, call: DueCall) -> list[Reference]:
+    queued = connection.execute(statements.COUNT_QUEUED).scalar_one()
+    limit = min(call.limit, max(0, QUEUE_WINDOW - queued))
+    requeue = {"requeue_after": settings.requeue_after_seconds}
+    slots = call.slots()
+    if not slots:
+        rows = connection.execute(statements.DISPATCH_DUE, requeue | {"limit": limit}).all()
+    else:
+
+        def dispatch(ids: list[int]) -> Rows:
+            parameters = requeue | {"ids": ids, "limited": list(slots)}
+            return connection.execute(statements.DISPATCH_FOUND, parameters).all()
+
+        rows = take_due(connection, limit, slots, dispatch)
+    return [Reference(row.id, row.attempts) for row in rows]
 
 
 def _undispatch(connection: sa.Connection, references: list[Reference]) -> list[None]:
@@ -348,6 +406,18 @@ def _end(
 OPERATIONS = (_add, _end, _undispatch, _claim_reference, _claim_due, _dispatch_due)
 
 
-def lease_seconds() -> float:
+def _leases(endpoints: Endpoints) -> tuple[int, dict[str, object]]:
+    """Return how many endpoints have leases of their own, and the parameters of a claim."""
+    own = [each for each in endpoints.values() if each.handler_timeout_seconds is not None]
+    parameters: dict[str, object] = {"lease": lease_seconds()}
+    for number, endpoint in enumerate(own):
+        parameters[f"endpoint_{number}"] = endpoint.name
+        parameters[f"lease_{number}"] = lease_seconds(endpoint)
+    return len(own), parameters
+
+
+def lease_seconds(endpoint: Endpoint | None = None) -> float:
     """Return how long an attempt may take, its end included, until its process counts as dead."""
-    return settings.handler_timeout_seconds + CANCEL_SECONDS + settings.ack_deadline_seconds
+    own = endpoint.handler_timeout_seconds if endpoint else None
+    timeout = settings.handler_timeout_seconds if own is None else own
+    return timeout + CANCEL_SECONDS + settings.ack_deadline_seconds

@@ -31,6 +31,9 @@ webhook_events = sa.Table(
     sa.Column("failures", sa.Integer, nullable=False, server_default="0"),
     # Whether a message in the broker refers to it.
     sa.Column("queued", sa.Boolean, nullable=False, server_default=sa.false()),
+    # Whether it has a slot, if its endpoint limits how many are handled at a time. It is lost when
+    # the event is due again.
+    sa.Column("has_slot", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("finished_at", sa.Double),
     sa.Column("error", sa.Text),
     sa.UniqueConstraint("event_id", "endpoint"),
@@ -44,6 +47,7 @@ _is_queued = sa.text("queued")
 sa.Index(
     "webhook_events_due",
     webhook_events.c.due_at,
+    webhook_events.c.endpoint,
     sqlite_where=_is_pending,
     postgresql_where=_is_pending,
 )
@@ -52,6 +56,13 @@ sa.Index(
     webhook_events.c.due_at,
     sqlite_where=_is_queued,
     postgresql_where=_is_queued,
+)
+_has_slot = sa.text("has_slot AND due_at IS NOT NULL")
+sa.Index(
+    "webhook_events_slots",
+    webhook_events.c.due_at,
+    sqlite_where=_has_slot,
+    postgresql_where=_has_slot,
 )
 
 

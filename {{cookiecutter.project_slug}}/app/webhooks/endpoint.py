@@ -1,6 +1,7 @@
 """An endpoint: where webhooks of one sender arrive, who verifies them, and who handles them."""
 
 import inspect
+import math
 import pkgutil
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -24,6 +25,10 @@ class Endpoint:
         verify: A FastAPI dependency that returns the `Delivery` of an authentic request: a
             verifier of `app/webhooks/`, or a function of your own.
         handler: An `async def` function that is given each `Event`.
+        max_attempts, retry_base_seconds, retry_cap_seconds, handler_timeout_seconds: As in
+            `app/settings.py`, for the events of this endpoint. None: what the settings say.
+        concurrency: How many of its events are handled at a time, in all processes together.
+            None: there is no limit but that of each process, `CONCURRENCY`.
 
     Raises:
         SystemExit: one of them cannot be used.
@@ -32,6 +37,11 @@ class Endpoint:
     name: str
     verify: Verify
     handler: Handler
+    max_attempts: int | None = None
+    retry_base_seconds: float | None = None
+    retry_cap_seconds: float | None = None
+    handler_timeout_seconds: float | None = None
+    concurrency: int | None = None
 
     def __post_init__(self) -> None:
         where = f"app/endpoints.py: endpoint {self.name!r}"
@@ -41,6 +51,26 @@ class Endpoint:
             raise SystemExit(f"{where}: verify must be a verifier or a dependency function")
         if not inspect.iscoroutinefunction(self.handler):
             raise SystemExit(f"{where}: its handler must be a function made with `async def`")
+        for name in ("max_attempts", "concurrency"):
+            if not _is_count(getattr(self, name)):
+                raise SystemExit(f"{where}: {name} must be a whole number from 1 up")
+        for name in ("retry_base_seconds", "retry_cap_seconds", "handler_timeout_seconds"):
+            if not _is_seconds(getattr(self, name)):
+                raise SystemExit(f"{where}: {name} must be a number of seconds above 0")
+
+
+def _is_count(value: object) -> bool:
+    if value is None:
+        return True
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_seconds(value: object) -> bool:
+    if value is None:
+        return True
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return 0 < value < math.inf
 
 
 Endpoints = Mapping[str, Endpoint]

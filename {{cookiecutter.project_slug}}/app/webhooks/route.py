@@ -139,7 +139,7 @@ def _answers(endpoint: Endpoint) -> dict[int | str, dict[str, Any]]:
 def _lifespan(endpoints: Endpoints) -> Callable[[FastAPI], Any]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Inbox]]:
-        inbox = Inbox()
+        inbox = Inbox(endpoints)
         await inbox.open()
         async with dispatching(inbox, endpoints):
             yield {"inbox": inbox}
