@@ -32,10 +32,10 @@ MUTANTS = [
     Mutant(
         "what has been due longest comes last",
         "app/inbox/statements.py",
-        "        WHERE due_at <= {now} ORDER BY due_at LIMIT :limit {skip_locked}\n"
-        "    )\n    UPDATE webhook_events\n    SET attempts",
-        "        WHERE due_at <= {now} ORDER BY due_at DESC LIMIT :limit {skip_locked}\n"
-        "    )\n    UPDATE webhook_events\n    SET attempts",
+        "            WHERE due_at <= {now} ORDER BY due_at LIMIT :limit {skip_locked}\n"
+        "        )\n        {claim}",
+        "            WHERE due_at <= {now} ORDER BY due_at DESC LIMIT :limit {skip_locked}\n"
+        "        )\n        {claim}",
         INBOX,
     ),
     Mutant(

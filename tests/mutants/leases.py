@@ -40,8 +40,8 @@ MUTANTS = [
     Mutant(
         "the lease of an endpoint with a longer time-out expires before its handler has to end",
         "app/inbox/inbox.py",
-        "        parameters[f\"lease_{number}\"] = lease_seconds(endpoint)\n",
-        "        parameters[f\"lease_{number}\"] = lease_seconds()\n",
+        '        parameters[f"lease_{number}"] = lease_seconds(endpoint)\n',
+        '        parameters[f"lease_{number}"] = lease_seconds()\n',
         POLICY,
     ),
     Mutant(
@@ -54,8 +54,8 @@ MUTANTS = [
     Mutant(
         "a slot is lost with the wait for a retry",
         "app/inbox/statements.py",
-        "due_at = {now} + :delay, has_slot = FALSE, error = :error",
-        "due_at = {now} + :delay, error = :error",
+        "due_at = {now} + :delay, has_slot = FALSE, started_at = NULL, error = :error",
+        "due_at = {now} + :delay, started_at = NULL, error = :error",
         POLICY,
     ),
     Mutant(
@@ -90,12 +90,12 @@ MUTANTS = [
     Mutant(
         "a late failure can delay a later attempt",
         "app/inbox/statements.py",
-        """    UPDATE webhook_events SET due_at = {now} + :delay, has_slot = FALSE, error = :error
+        """    SET due_at = {now} + :delay, has_slot = FALSE, started_at = NULL, error = :error
     WHERE id = (
         SELECT id FROM webhook_events
         WHERE id = :id AND attempts = :attempts AND due_at IS NOT NULL {skip_locked}
 """,
-        """    UPDATE webhook_events SET due_at = {now} + :delay, has_slot = FALSE, error = :error
+        """    SET due_at = {now} + :delay, has_slot = FALSE, started_at = NULL, error = :error
     WHERE id = (
         SELECT id FROM webhook_events
         WHERE id = :id AND due_at IS NOT NULL {skip_locked}
@@ -105,8 +105,8 @@ MUTANTS = [
     Mutant(
         "who has lost its lease is not told",
         "app/inbox/inbox.py",
-        "        if not await self._commits.call(_end, (statement, claim.key() | values)):\n",
-        "        await self._commits.call(_end, (statement, claim.key() | values))\n"
+        "        if not await self._commits.call(_end, call):\n",
+        "        await self._commits.call(_end, call)\n"
         "        if False:\n",
         INBOX,
     ),

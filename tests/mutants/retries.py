@@ -2,8 +2,8 @@
 
 from mutants.mutant import ENGINE, Mutant
 
-ATTEMPTS, CLI, RETRY, TRANSACTIONS = (
-    f"{ENGINE}{name}.py" for name in ("attempts", "cli", "retry", "transactions")
+ATTEMPTS, CLI, HISTORY, RETRY, TRANSACTIONS = (
+    f"{ENGINE}{name}.py" for name in ("attempts", "cli", "history", "retry", "transactions")
 )
 
 MUTANTS = [
@@ -86,10 +86,31 @@ MUTANTS = [
     ),
     Mutant(
         "a replayed event has no attempts left",
-        "app/cli.py",
+        "app/inbox/history.py",
         "            failures=0,\n",
         "",
         CLI,
+    ),
+    Mutant(
+        "nobody is told of an attempt whose process died",
+        "app/inbox/inbox.py",
+        "        if row.lost_started_at is not None:\n",
+        "        if False:\n",
+        HISTORY,
+    ),
+    Mutant(
+        "an attempt that waits for a retry counts as lost",
+        "app/inbox/statements.py",
+        "SET due_at = {now} + :delay, has_slot = FALSE, started_at = NULL, error = :error",
+        "SET due_at = {now} + :delay, has_slot = FALSE, error = :error",
+        HISTORY,
+    ),
+    Mutant(
+        "a replay takes the successful attempt off the record",
+        "app/inbox/history.py",
+        "    connection.execute(keep)\n",
+        "",
+        HISTORY,
     ),
     Mutant(
         "a dead event is not an error in the log",

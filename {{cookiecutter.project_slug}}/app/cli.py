@@ -1,8 +1,12 @@
 """The commands of `python -m app`."""
 
+import getpass
 import json
+import socket
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,8 +17,9 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from app.database import NOW, is_sqlite, url
+from app.inbox import history
 from app.inbox.engines import create_engine
-from app.inbox.table import webhook_events
+from app.inbox.table import webhook_attempts, webhook_events, webhook_replays
 from app.samples import sample, sample_files
 from app.webhooks.endpoint import Endpoint
 
@@ -112,14 +117,34 @@ def _time(seconds: float | None) -> str:
 
 @cli.command()
 def show(event_id: str) -> None:
-    """Show an event: its row, its payload, and the traceback of its last failure."""
-    rows = _execute(sa.select(webhook_events).where(columns.event_id == event_id))
+    """Show an event: its row, its life, its payload, and the traceback of its last failure."""
+    query = sa.select(webhook_events).where(columns.event_id == event_id)
+    with _connect() as connection:
+        rows = connection.execute(query).all()
+        lives = [history.life(connection, row) for row in rows]
     if not rows:
         raise SystemExit(f"there is no event {event_id}: see python -m app events")
-    for row in rows:
-        payload = row.pop("payload").decode(errors="replace")
-        error = row.pop("error") or ""
-        typer.echo(f"{json.dumps(row, indent=2)}\n\n{payload}\n\n{error}")
+    for row, life in zip(rows, lives, strict=True):
+        values = dict(row._mapping)
+        payload = values.pop("payload").decode(errors="replace")
+        error = values.pop("error") or ""
+        lines = "\n".join(_line(moment) for moment in life)
+        typer.echo(f"{json.dumps(values, indent=2)}\n\n{lines}\n\n{payload}\n\n{error}")
+
+
+def _line(moment: history.Moment) -> str:
+    line = f"{_time(moment.at)}  {moment.what}"
+    if moment.what == "replayed":
+        return f"{line} by {moment.who}"
+    if moment.outcome:
+        line += f" {moment.outcome}"
+    if moment.ended_at is not None:
+        line += f" after {moment.ended_at - moment.at:.1f} s"
+    if moment.who:
+        line += f" on {moment.who}"
+    if moment.error:
+        line += f": {moment.error.strip().splitlines()[-1]}"
+    return line
 
 
 @cli.command()
@@ -131,23 +156,11 @@ def replay(
     if bool(event_ids) == dead:
         raise SystemExit("name the events to replay, or use --dead for all dead ones")
     chosen = columns.state == "dead" if dead else columns.event_id.in_(event_ids or [])
-    statement = (
-        sa.update(webhook_events)
-        .where(chosen, columns.due_at.is_(None))
-        .values(
-            state="pending",
-            due_at=now,
-            failures=0,
-            queued=False,
-            has_slot=False,
-            finished_at=None,
-        )
-        .returning(columns.event_id)
-    )
-    rows = _execute(statement)
-    if not rows:
+    with _connect() as connection:
+        ids = history.replay(connection, chosen, f"{getpass.getuser()}@{socket.gethostname()}")
+    if not ids:
         raise SystemExit("none of these events is done or dead: see python -m app events")
-    typer.echo(f"{len(rows)} to be handled again")
+    typer.echo(f"{len(ids)} to be handled again")
 
 
 @cli.command()
@@ -168,20 +181,29 @@ def prune(
 ) -> None:
     """Delete events that were done long ago. Delivered again, they would be handled again."""
     oldest = now - days * 86400
-    page = sa.select(columns.id).where(columns.state == "done", columns.finished_at < oldest)
-    statement = (
-        sa.delete(webhook_events)
-        .where(columns.id.in_(page.order_by(columns.id).limit(PAGE)))
-        .returning(columns.id)
-    )
+    is_old = sa.and_(columns.state == "done", columns.finished_at < oldest)
+    page = sa.select(columns.id).where(is_old).order_by(columns.id).limit(PAGE)
     deleted = 0
-    while rows := _execute(statement):
-        deleted += len(rows)
+    while rows := _execute(page):
+        ids = [row["id"] for row in rows]
+        with _connect() as connection:
+            # SQLite cascades only where that is turned on.
+            for table in (webhook_attempts, webhook_replays):
+                connection.execute(sa.delete(table).where(table.c.event.in_(ids)))
+            connection.execute(sa.delete(webhook_events).where(is_old, columns.id.in_(ids)))
+        deleted += len(ids)
     typer.echo(f"{deleted} deleted")
 
 
 def _execute(statement: sa.Executable) -> list[dict[str, Any]]:
-    """Run one statement on the inbox and return its rows.
+    """Run one statement on the inbox and return its rows."""
+    with _connect() as connection:
+        return [dict(row) for row in connection.execute(statement).mappings()]
+
+
+@contextmanager
+def _connect() -> Iterator[sa.Connection]:
+    """Yield a connection to the inbox, in a transaction that is committed at the end.
 
     Raises:
         SystemExit: that was not possible; the line says why.
@@ -191,7 +213,7 @@ def _execute(statement: sa.Executable) -> list[dict[str, Any]]:
     engine = create_engine()
     try:
         with engine.begin() as connection:
-            return [dict(row) for row in connection.execute(statement).mappings()]
+            yield connection
     except sa.exc.DBAPIError as error:
         reason = str(error.orig).strip().partition("\n")[0]
         if "no such table" in reason or getattr(error.orig, "sqlstate", None) == "42P01":

@@ -4,6 +4,8 @@ import asyncio
 import enum
 import logging
 import math
+import os
+import socket
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -69,10 +71,35 @@ class Claim:
     event_id: str
     event_type: str
     payload: bytes = field(repr=False)
+    started_at: float
+    """When it was claimed."""
 
     def key(self) -> dict[str, object]:
         """Return the parameters by which statements find the event, if this is still valid."""
         return {"id": self.id, "attempts": self.attempts}
+
+
+class Outcome(enum.StrEnum):
+    """How an attempt ended that did not end well."""
+
+    FAILED = "failed"
+    TIMED_OUT = "timed out"
+    DEAD = "dead"
+    RELEASED = "released"
+
+
+@dataclass(frozen=True)
+class Claimant:
+    """Who claims events: a process, with the endpoints that it knows."""
+
+    worker: str
+    """Host and process, as `host:pid`."""
+    endpoints: Endpoints
+
+    def slots(self) -> dict[str, int]:
+        """Return how many slots the endpoints have that limit their concurrency."""
+        every = self.endpoints.values()
+        return {each.name: each.concurrency for each in every if each.concurrency is not None}
 
 
 @dataclass(frozen=True)
@@ -81,18 +108,28 @@ class DueCall:
 
     Args:
         limit: How many events at most.
-        endpoints: Those that this process knows.
-        endpoint: The only one whose events are taken. None: all are.
+        endpoint: The only endpoint whose events are taken. None: all are.
     """
 
     limit: int
-    endpoints: Endpoints
+    claimant: Claimant
     endpoint: str | None = None
 
-    def slots(self) -> dict[str, int]:
-        """Return how many slots the endpoints have that limit their concurrency."""
-        every = self.endpoints.values()
-        return {each.name: each.concurrency for each in every if each.concurrency is not None}
+
+@dataclass(frozen=True)
+class EndCall:
+    """A call to record how an attempt ended.
+
+    Args:
+        outcome: What goes on record beside the event's own row. None: nothing does.
+    """
+
+    statement: sa.TextClause
+    claim: Claim
+    worker: str
+    values: dict[str, object]
+    outcome: Outcome | None = None
+    error: str | None = None
 
 
 class LeaseLost(Exception):
@@ -119,7 +156,7 @@ class Inbox:
     """
 
     def __init__(self, endpoints: Endpoints | None = None, *, durable: bool = True) -> None:
-        self._endpoints = endpoints or {}
+        self._claimant = Claimant(f"{socket.gethostname()}:{os.getpid()}", endpoints or {})
         self._write_lock = WriteLock()
         self._commits = GroupCommit(OPERATIONS, self._write_lock, durable=durable)
         self._connections = Connections(create_handlers_engine())
@@ -166,19 +203,19 @@ class Inbox:
 
     async def claim_due(self, limit: int) -> list[Claim]:
         """Claim up to `limit` due events, to attempt them in this process."""
-        call = DueCall(limit, self._endpoints)
+        call = DueCall(limit, self._claimant)
         claims: list[Claim] = await self._commits.call(_claim_due, call)
         return claims
 
     async def claim_next(self, endpoint: str) -> Claim | None:
         """Claim the event of an endpoint that has been due longest."""
-        call = DueCall(1, self._endpoints, endpoint)
+        call = DueCall(1, self._claimant, endpoint)
         claims: list[Claim] = await self._commits.call(_claim_due, call)
         return claims[0] if claims else None
 
     async def claim(self, reference: Reference) -> Claim | None:
         """Claim the event of a queue message; None if the message is good for no attempt."""
-        call = (reference, self._endpoints)
+        call = (reference, self._claimant)
         claim: Claim | None = await self._commits.call(_claim_reference, call)
         return claim
 
@@ -188,7 +225,7 @@ class Inbox:
         Messages of all processes together refer to about `QUEUE_WINDOW` events at most. Those that
         no worker has claimed within `REQUEUE_AFTER_SECONDS` are due again.
         """
-        call = DueCall(DISPATCH_BATCH, self._endpoints)
+        call = DueCall(DISPATCH_BATCH, self._claimant)
         references: list[Reference] = await self._commits.call(_dispatch_due, call)
         return references
 
@@ -199,28 +236,36 @@ class Inbox:
 
     async def complete(self, claim: Claim) -> None:
         """Record that the event was handled."""
-        await self._end(statements.COMPLETE, claim)
+        await self._end(EndCall(statements.COMPLETE, claim, self._claimant.worker, {}))
 
-    async def retry(self, claim: Claim, delay: float, error: str) -> None:
+    async def retry(
+        self, claim: Claim, delay: float, error: str, outcome: Outcome = Outcome.FAILED
+    ) -> None:
         """Record a failed attempt: the event is due again after `delay` seconds."""
-        await self._end(statements.RETRY, claim, delay=delay, error=error)
+        values: dict[str, object] = {"delay": delay, "error": error}
+        worker = self._claimant.worker
+        await self._end(EndCall(statements.RETRY, claim, worker, values, outcome, error))
 
     async def bury(self, claim: Claim, error: str) -> None:
         """Record the last failed attempt: the event is dead."""
-        await self._end(statements.BURY, claim, error=error)
+        values: dict[str, object] = {"error": error}
+        worker = self._claimant.worker
+        await self._end(EndCall(statements.BURY, claim, worker, values, Outcome.DEAD, error))
 
-    async def release(self, claim: Claim, delay: float = 0) -> None:
+    async def release(self, claim: Claim, delay: float = 0, reason: str = "") -> None:
         """Give an attempt back, so that it does not count."""
-        await self._end(statements.RELEASE, claim, delay=delay)
+        values: dict[str, object] = {"delay": delay}
+        worker, outcome = self._claimant.worker, Outcome.RELEASED
+        await self._end(EndCall(statements.RELEASE, claim, worker, values, outcome, reason))
         self.wake.set()
 
-    async def _end(self, statement: sa.TextClause, claim: Claim, **values: object) -> None:
+    async def _end(self, call: EndCall) -> None:
         """Record how an attempt ended.
 
         Raises:
             LeaseLost: a later attempt has begun, and nothing was recorded.
         """
-        if not await self._commits.call(_end, (statement, claim.key() | values)):
+        if not await self._commits.call(_end, call):
             raise LeaseLost
 
     @asynccontextmanager
@@ -341,8 +386,8 @@ def _claim_due(connection: sa.Connection, calls: list[DueCall]) -> list[list[Cla
 
 
 def _claim_for(connection: sa.Connection, call: DueCall) -> list[Claim]:
-    own, leases = _leases(call.endpoints)
-    slots = call.slots()
+    own, leases = _leases(call.claimant)
+    slots = call.claimant.slots()
     if not slots and call.endpoint is None:
         statement = statements.claim_due(own)
         rows = connection.execute(statement, leases | {"limit": call.limit}).all()
@@ -353,18 +398,44 @@ def _claim_for(connection: sa.Connection, call: DueCall) -> list[Claim]:
             return connection.execute(statements.claim_found(own), parameters).all()
 
         rows = take_due(connection, call.limit, slots, claim, call.endpoint)
-    return [Claim(**row._mapping) for row in rows]
+    return _claims(connection, rows)
 
 
 def _claim_reference(
-    connection: sa.Connection, calls: list[tuple[Reference, Endpoints]]
+    connection: sa.Connection, calls: list[tuple[Reference, Claimant]]
 ) -> list[Claim | None]:
-    claims = []
-    for reference, endpoints in calls:
-        own, leases = _leases(endpoints)
+    claims: list[Claim | None] = []
+    for reference, claimant in calls:
+        own, leases = _leases(claimant)
         parameters = leases | reference._asdict()
-        row = connection.execute(statements.claim_reference(own), parameters).mappings().first()
-        claims.append(Claim(**row) if row else None)
+        rows = connection.execute(statements.claim_reference(own), parameters).all()
+        claims += _claims(connection, rows) or [None]
+    return claims
+
+
+def _claims(connection: sa.Connection, rows: Rows) -> list[Claim]:
+    """Return the claims in these rows. An attempt that was in progress still is lost."""
+    claims = []
+    for row in rows:
+        claim = Claim(
+            id=row.id,
+            attempts=row.attempts,
+            failures=row.failures,
+            endpoint=row.endpoint,
+            event_id=row.event_id,
+            event_type=row.event_type,
+            payload=row.payload,
+            started_at=row.started_at,
+        )
+        claims.append(claim)
+        if row.lost_started_at is not None:
+            lost = {
+                "event": row.id,
+                "number": row.attempts - 1,
+                "started_at": row.lost_started_at,
+                "worker": row.lost_worker,
+            }
+            connection.execute(statements.ADD_LOST_ATTEMPT, lost)
     return claims
 
 
@@ -376,7 +447,7 @@ def _dispatch_for(connection: sa.Connection, call: DueCall) -> list[Reference]:
     queued = connection.execute(statements.COUNT_QUEUED).scalar_one()
     limit = min(call.limit, max(0, QUEUE_WINDOW - queued))
     requeue = {"requeue_after": settings.requeue_after_seconds}
-    slots = call.slots()
+    slots = call.claimant.slots()
     if not slots:
         rows = connection.execute(statements.DISPATCH_DUE, requeue | {"limit": limit}).all()
     else:
@@ -395,10 +466,23 @@ def _undispatch(connection: sa.Connection, references: list[Reference]) -> list[
     return [None] * len(references)
 
 
-def _end(
-    connection: sa.Connection, calls: list[tuple[sa.TextClause, dict[str, object]]]
-) -> list[bool]:
-    return [connection.execute(*call).first() is not None for call in calls]
+def _end(connection: sa.Connection, calls: list[EndCall]) -> list[bool]:
+    ended = []
+    for call in calls:
+        claim = call.claim
+        row = connection.execute(call.statement, claim.key() | call.values).first()
+        ended.append(row is not None)
+        if row is not None and call.outcome is not None:
+            attempt = {
+                "event": claim.id,
+                "number": claim.attempts,
+                "started_at": claim.started_at,
+                "worker": call.worker,
+                "outcome": call.outcome.value,
+                "error": call.error,
+            }
+            connection.execute(statements.ADD_ATTEMPT, attempt)
+    return ended
 
 
 # A transaction waits for other sessions only while it inserts. So it holds nothing yet that
@@ -406,10 +490,11 @@ def _end(
 OPERATIONS = (_add, _end, _undispatch, _claim_reference, _claim_due, _dispatch_due)
 
 
-def _leases(endpoints: Endpoints) -> tuple[int, dict[str, object]]:
+def _leases(claimant: Claimant) -> tuple[int, dict[str, object]]:
     """Return how many endpoints have leases of their own, and the parameters of a claim."""
-    own = [each for each in endpoints.values() if each.handler_timeout_seconds is not None]
-    parameters: dict[str, object] = {"lease": lease_seconds()}
+    every = claimant.endpoints.values()
+    own = [each for each in every if each.handler_timeout_seconds is not None]
+    parameters: dict[str, object] = {"lease": lease_seconds(), "worker": claimant.worker}
     for number, endpoint in enumerate(own):
         parameters[f"endpoint_{number}"] = endpoint.name
         parameters[f"lease_{number}"] = lease_seconds(endpoint)

@@ -89,9 +89,16 @@ _CLAIM = """
     UPDATE webhook_events
     SET attempts = attempts + 1,
         failures = failures + 1,
+        lost_started_at = started_at,
+        lost_worker = worker,
+        started_at = {now},
+        worker = :worker,
         due_at = {now} + {lease} * (1 + {random} / 2),
         queued = FALSE"""
-_CLAIMED = "id, attempts, failures, endpoint, event_id, event_type, payload"
+_CLAIMED = """
+    id, attempts, failures, endpoint, event_id, event_type, payload,
+    started_at, lost_started_at, lost_worker
+"""
 
 
 def _claim_statement(sql: str, own_leases: int) -> sa.TextClause:
@@ -253,7 +260,8 @@ COMPLETE = _statement(
 # Record a failed attempt: the event is due again after a delay.
 RETRY = _statement(
     """
-    UPDATE webhook_events SET due_at = {now} + :delay, has_slot = FALSE, error = :error
+    UPDATE webhook_events
+    SET due_at = {now} + :delay, has_slot = FALSE, started_at = NULL, error = :error
     WHERE id = (
         SELECT id FROM webhook_events
         WHERE id = :id AND attempts = :attempts AND due_at IS NOT NULL {skip_locked}
@@ -278,11 +286,30 @@ BURY = _statement(
 RELEASE = _statement(
     """
     UPDATE webhook_events
-    SET due_at = {now} + :delay, has_slot = FALSE, failures = failures - 1
+    SET due_at = {now} + :delay, has_slot = FALSE, started_at = NULL, failures = failures - 1
     WHERE id = (
         SELECT id FROM webhook_events
         WHERE id = :id AND attempts = :attempts AND due_at IS NOT NULL {skip_locked}
     )
     RETURNING id
+    """
+)
+
+# Record an attempt that did not end well. If PostgreSQL has lost a claim in a crash, two attempts
+# may have the same number.
+ADD_ATTEMPT = _statement(
+    """
+    INSERT INTO webhook_attempts (event, number, started_at, ended_at, worker, outcome, error)
+    VALUES (:event, :number, :started_at, {now}, :worker, :outcome, :error)
+    ON CONFLICT (event, number) DO NOTHING
+    """
+)
+
+# Record an attempt that never ended. Nobody knows when its process died.
+ADD_LOST_ATTEMPT = _statement(
+    """
+    INSERT INTO webhook_attempts (event, number, started_at, worker, outcome)
+    VALUES (:event, :number, :started_at, :worker, 'lost')
+    ON CONFLICT (event, number) DO NOTHING
     """
 )

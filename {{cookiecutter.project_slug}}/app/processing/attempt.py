@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.events import Event, Permanent, parse_json
 from app.inbox.group_commit import StoreUnavailable
-from app.inbox.inbox import CANCEL_SECONDS, Claim, Inbox, LeaseLost, Reference
+from app.inbox.inbox import CANCEL_SECONDS, Claim, Inbox, LeaseLost, Outcome, Reference
 from app.processing.policy import Policy, policy_of
 from app.processing.retry import wait_after
 from app.settings import settings
@@ -38,12 +38,13 @@ async def attempt(inbox: Inbox, endpoints: Endpoints, claim: Claim) -> None:
         except asyncio.CancelledError:
             # The process is about to end: this attempt does not count.
             if not transaction.committed:
-                await inbox.release(claim)
+                await inbox.release(claim, reason="the process was about to end")
             raise
         except StoreUnavailable as error:
             # The database's fault: this attempt does not count.
             logger.error("%s: the database is away: %s", name, error)
-            await inbox.release(claim, policy.retry_base_seconds)
+            reason = f"the database is away: {error}"
+            await inbox.release(claim, policy.retry_base_seconds, reason)
         except LeaseLost:
             raise
         except Exception as error:
@@ -105,7 +106,7 @@ async def _claim(inbox: Inbox, call: Coroutine[Any, Any, Claim | None]) -> Claim
         with suppress(StoreUnavailable, LeaseLost):
             claim = await claiming
             if claim is not None:
-                await inbox.release(claim)
+                await inbox.release(claim, reason="the process was about to end")
         raise
 
 
@@ -171,11 +172,17 @@ async def _run(handler: Coroutine[Any, Any, None], timeout_seconds: float) -> No
     if timed_out:
         await _cancel(task)
     if not task.done() or (timed_out and task.cancelled()):
-        seconds = f"{timeout_seconds:g} s"
-        raise TimeoutError(f"the handler took longer than HANDLER_TIMEOUT_SECONDS: {seconds}")
+        raise HandlerTimeoutError(timeout_seconds)
     if task.cancelled():
         raise RuntimeError("the handler was cancelled, but not by this service")
     task.result()
+
+
+class HandlerTimeoutError(TimeoutError):
+    """A handler was cancelled because its time was up."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"the handler took longer than HANDLER_TIMEOUT_SECONDS: {seconds:g} s")
 
 
 async def _only_exceptions(handler: Coroutine[Any, Any, None]) -> None:
@@ -208,7 +215,9 @@ async def _record_failure(
         if is_last:
             await inbox.bury(claim, storable)
         else:
-            await inbox.retry(claim, delay, storable)
+            timed_out = isinstance(error, HandlerTimeoutError)
+            outcome = Outcome.TIMED_OUT if timed_out else Outcome.FAILED
+            await inbox.retry(claim, delay, storable, outcome)
     except LeaseLost:
         logger.error("%s: %s after it was done, or taken over", name, kind)
         return
