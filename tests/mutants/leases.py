@@ -106,8 +106,7 @@ MUTANTS = [
         "who has lost its lease is not told",
         "app/inbox/inbox.py",
         "        if not await self._commits.call(_end, call):\n",
-        "        await self._commits.call(_end, call)\n"
-        "        if False:\n",
+        "        await self._commits.call(_end, call)\n        if False:\n",
         INBOX,
     ),
     Mutant(

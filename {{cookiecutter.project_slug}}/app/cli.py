@@ -21,7 +21,7 @@ from app.inbox import history
 from app.inbox.engines import create_engine
 from app.inbox.table import webhook_attempts, webhook_events, webhook_replays
 from app.samples import sample, sample_files
-from app.webhooks.endpoint import Endpoint
+from app.webhooks.endpoint import Endpoint, nobody
 
 PAGE = 500  # events at a time: the service is not kept waiting
 SEND_TIMEOUT_SECONDS = 30
@@ -67,10 +67,11 @@ def send(
 def _find_endpoint(name: str) -> Endpoint:
     from app.endpoints import endpoints  # only here: the other commands need no secret
 
-    for endpoint in endpoints:
+    receiving = [endpoint for endpoint in endpoints if endpoint.verify is not nobody]
+    for endpoint in receiving:
         if name in ("", endpoint.name):
             return endpoint
-    names = ", ".join(endpoint.name for endpoint in endpoints)
+    names = ", ".join(endpoint.name for endpoint in receiving)
     raise SystemExit(f"app/endpoints.py has no endpoint {name!r}: there are {names}")
 
 

@@ -2,10 +2,10 @@
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -25,6 +25,15 @@ class Delivery:
     """The body, byte for byte as it was signed."""
     data: Any = field(repr=False)
     """The parsed body."""
+
+
+class Then(Protocol):
+    """What `event.then` is."""
+
+    def __call__(
+        self, event_type: str, data: Any, *, endpoint: str = "", key: str = ""
+    ) -> Awaitable[str]:
+        """See `Event.then`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +59,27 @@ class Event:
     Raises:
         LeaseLost: another attempt has taken over; nothing was committed.
         StoreUnavailable: the database did not open the transaction.
+    """
+    then: Then = field(repr=False)
+    """`await event.then("receipt.send", {"amount": 1999})` in the transaction's block.
+
+    It puts an event of the service's own into the inbox, in the same commit, to be handled with
+    attempts of its own.
+
+    Args:
+        event_type: Its type.
+        data: Its data, as JSON can have it.
+        endpoint: The endpoint whose handler is given it; by default, that of this event.
+        key: What tells it from others of this type that follow from this event. By default, they
+            are numbered. A replay of this event does not repeat one that has the same key.
+
+    Returns:
+        Its id, which is made of this event's endpoint and id, its type and its key.
+
+    Raises:
+        RuntimeError: the transaction is not open.
+        LookupError: there is no such endpoint.
+        TypeError, ValueError: type, data or key cannot be used.
     """
 
 

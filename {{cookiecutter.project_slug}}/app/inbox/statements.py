@@ -245,6 +245,16 @@ _COMPLETE_IN_TRANSACTION = """
 """
 COMPLETE_IN_TRANSACTION = _COMPLETE_IN_TRANSACTION.format(**_NAMES)
 
+# Add an event that follows from another one, in its handler's transaction. If the other one was
+# replayed, it may be there already.
+ADD_FOLLOW_UP = _statement(
+    """
+    INSERT INTO webhook_events (endpoint, event_id, event_type, payload)
+    VALUES (:endpoint, :event_id, :event_type, :payload)
+    ON CONFLICT (event_id, endpoint) DO NOTHING
+    """
+)
+
 # Mark the event done, if this attempt is still the latest.
 COMPLETE = _statement(
     """

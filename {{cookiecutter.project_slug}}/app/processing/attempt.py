@@ -4,18 +4,18 @@ import asyncio
 import logging
 import time
 import traceback
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any
 
 from opentelemetry import metrics
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.events import Event, Permanent, parse_json
 from app.inbox.group_commit import StoreUnavailable
 from app.inbox.inbox import CANCEL_SECONDS, Claim, Inbox, LeaseLost, Outcome, Reference
 from app.processing.policy import Policy, policy_of
 from app.processing.retry import wait_after
+from app.processing.transaction import HandlerTransaction
 from app.settings import settings
 from app.webhooks.endpoint import Endpoint, Endpoints
 from app.webhooks.refusals import InvalidEvent
@@ -31,7 +31,7 @@ async def attempt(inbox: Inbox, endpoints: Endpoints, claim: Claim) -> None:
     """Make one attempt at a claimed event, and record how it ended."""
     name = f"{claim.endpoint} {claim.event_type} {claim.event_id} (attempt {claim.failures})"
     policy = policy_of(endpoints.get(claim.endpoint))
-    transaction = HandlerTransaction(inbox, claim)
+    transaction = HandlerTransaction(inbox, endpoints, claim)
     try:
         try:
             await _handle(endpoints, claim, policy, transaction)
@@ -110,26 +110,6 @@ async def _claim(inbox: Inbox, call: Coroutine[Any, Any, Claim | None]) -> Claim
         raise
 
 
-class HandlerTransaction:
-    """The transaction that a handler may open, once: `event.transaction()`."""
-
-    def __init__(self, inbox: Inbox, claim: Claim) -> None:
-        self._inbox = inbox
-        self._claim = claim
-        self._opened = False
-        self.committed = False
-
-    @asynccontextmanager
-    async def __call__(self) -> AsyncIterator[AsyncConnection]:
-        """Yield the connection, and commit at the end of the block."""
-        if self._opened:
-            raise RuntimeError("a handler may open one transaction, and this one has done so")
-        self._opened = True
-        async with self._inbox.transaction(self._claim) as connection:
-            yield connection
-        self.committed = True
-
-
 async def _handle(
     endpoints: Endpoints, claim: Claim, policy: Policy, transaction: HandlerTransaction
 ) -> None:
@@ -145,6 +125,7 @@ async def _handle(
         payload=claim.payload,
         data=_parse(claim.payload),
         transaction=transaction,
+        then=transaction.then,
     )
     await _run(endpoint.handler(event), policy.handler_timeout_seconds)
 

@@ -5,15 +5,21 @@ import math
 import pkgutil
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from importlib import import_module
 from typing import Any
 
 from app import handlers
 from app.events import Delivery, Event
+from app.webhooks.refusals import InvalidSignature
 
 Verify = Callable[..., Awaitable[Delivery]]
 Handler = Callable[[Event], Coroutine[Any, Any, None]]
+
+
+async def nobody() -> Delivery:
+    """Accept no request. An endpoint with this verifier has no path either."""
+    raise InvalidSignature("nobody may send to this endpoint")
 
 
 @dataclass(frozen=True)
@@ -23,7 +29,8 @@ class Endpoint:
     Args:
         name: Its path is `/webhooks/<name>`. Stored events carry the name, so keep it.
         verify: A FastAPI dependency that returns the `Delivery` of an authentic request: a
-            verifier of `app/webhooks/`, or a function of your own.
+            verifier of `app/webhooks/`, or a function of your own. Without one there is no path,
+            only events of the service's own, by `event.then()`.
         handler: An `async def` function that is given each `Event`.
         max_attempts, retry_base_seconds, retry_cap_seconds, handler_timeout_seconds: As in
             `app/settings.py`, for the events of this endpoint. None: what the settings say.
@@ -35,7 +42,8 @@ class Endpoint:
     """
 
     name: str
-    verify: Verify
+    _: KW_ONLY
+    verify: Verify = nobody
     handler: Handler
     max_attempts: int | None = None
     retry_base_seconds: float | None = None

@@ -15,7 +15,7 @@ from app.inbox.group_commit import StoreUnavailable
 from app.inbox.inbox import Added, Inbox
 from app.processing.dispatcher import dispatching
 from app.settings import settings
-from app.webhooks.endpoint import Endpoint, Endpoints, by_name
+from app.webhooks.endpoint import Endpoint, Endpoints, by_name, nobody
 from app.webhooks.refusals import Refused
 from app.webhooks.verifier import Verifier
 
@@ -37,7 +37,8 @@ def webhook_router(endpoints: Sequence[Endpoint]) -> APIRouter:
     router = APIRouter(lifespan=_lifespan(named), route_class=WebhookRoute, tags=["webhooks"])
     for endpoint in endpoints:
         _check(endpoint)
-        _add_route(router, endpoint)
+        if endpoint.verify is not nobody:
+            _add_route(router, endpoint)
     return router
 
 

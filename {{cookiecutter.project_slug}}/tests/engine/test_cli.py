@@ -20,8 +20,9 @@ from app import cli, samples
 from app.database import url
 from app.inbox.inbox import Inbox
 from app.inbox.table import webhook_events
+from app.webhooks.endpoint import Endpoint
 from tests.delivery import Database
-from tests.engine.service import application, delivery, endpoint
+from tests.engine.service import application, delivery, endpoint, handle
 from tests.engine.store import (
     CLOSED_PORT,
     connect_to,
@@ -238,7 +239,8 @@ async def test_a_server_that_does_not_answer_is_named(monkeypatch: pytest.Monkey
 def own_endpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Endpoints and a sample of the tests' own in the place of yours."""
     module: Any = ModuleType("app.endpoints")
-    module.endpoints = [endpoint(), endpoint(name="other")]
+    own = Endpoint("own", handler=handle)  # nobody can send to it
+    module.endpoints = [own, endpoint(), endpoint(name="other")]
     monkeypatch.setitem(sys.modules, "app.endpoints", module)
     monkeypatch.setattr(samples, "FIXTURES", tmp_path)
     (tmp_path / "test").mkdir()

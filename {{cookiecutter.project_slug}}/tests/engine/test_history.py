@@ -94,6 +94,7 @@ async def test_an_attempt_that_did_not_end_well_is_on_record(
     assert (row.event, row.number, row.outcome, row.worker) == (event.id, 1, outcome, WORKER)
     assert error in row.error
     assert time.time() - 5 < row.started_at <= row.ended_at
+    assert [moment.outcome for moment in await life(database)] == ["", outcome]
 
 
 async def test_an_attempt_that_a_shutdown_cut_short_is_on_record(
