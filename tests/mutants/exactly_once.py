@@ -21,7 +21,7 @@ MUTANTS = [
     ),
     Mutant(
         "an event has any number of transactions",
-        "app/processing/attempt.py",
+        "app/processing/transaction.py",
         "        if self._opened:\n",
         "        if False:\n",
         TRANSACTIONS,

@@ -3,6 +3,7 @@
 import getpass
 import json
 import socket
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -16,10 +17,10 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from app.database import NOW, is_sqlite, url
-from app.inbox import history
+from app.database import is_sqlite, url
+from app.inbox import history, retention
 from app.inbox.engines import create_engine
-from app.inbox.table import webhook_attempts, webhook_events, webhook_replays
+from app.inbox.table import webhook_events
 from app.samples import sample, sample_files
 from app.webhooks.endpoint import Endpoint, nobody
 
@@ -30,11 +31,10 @@ NEVER_STARTED = (
     " start the service once, or go to the folder in which it runs"
 )
 
-State = Literal["pending", "done", "dead"]
+State = Literal["pending", "done", "dead", "pruned"]
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 columns = webhook_events.c
-now = sa.literal_column(NOW, sa.Double)
 
 
 @cli.command()
@@ -178,22 +178,24 @@ def export() -> None:
 
 @cli.command()
 def prune(
-    days: Annotated[float, typer.Option(min=0, help="Keep those done since then.")] = 90,
+    days: Annotated[
+        float, typer.Option(min=0, help="Keep payloads of those done since then.")
+    ] = 90,
+    keep_ids: Annotated[float, typer.Option(min=0, help="Keep ids for so many days.")] = 365,
 ) -> None:
-    """Delete events that were done long ago. Delivered again, they would be handled again."""
-    oldest = now - days * 86400
-    is_old = sa.and_(columns.state == "done", columns.finished_at < oldest)
-    page = sa.select(columns.id).where(is_old).order_by(columns.id).limit(PAGE)
-    deleted = 0
-    while rows := _execute(page):
-        ids = [row["id"] for row in rows]
-        with _connect() as connection:
-            # SQLite cascades only where that is turned on.
-            for table in (webhook_attempts, webhook_replays):
-                connection.execute(sa.delete(table).where(table.c.event.in_(ids)))
-            connection.execute(sa.delete(webhook_events).where(is_old, columns.id.in_(ids)))
-        deleted += len(ids)
-    typer.echo(f"{deleted} deleted")
+    """Delete payloads and errors of events that were done long ago, and very old ids."""
+    with _engine() as engine:
+        pruned, forgotten = retention.prune(engine, days, keep_ids, time.sleep)
+    typer.echo(f"{pruned} pruned, {forgotten} deleted")
+
+
+@cli.command()
+def shrink() -> None:
+    """Give the space of what was pruned back to the disk. SQLite only: stop the service first."""
+    if not is_sqlite:
+        raise SystemExit("DATABASE_URL names PostgreSQL, whose autovacuum uses the space again")
+    with _engine() as engine, engine.connect() as connection:
+        connection.execution_options(isolation_level="AUTOCOMMIT").exec_driver_sql("VACUUM")
 
 
 def _execute(statement: sa.Executable) -> list[dict[str, Any]]:
@@ -204,17 +206,23 @@ def _execute(statement: sa.Executable) -> list[dict[str, Any]]:
 
 @contextmanager
 def _connect() -> Iterator[sa.Connection]:
-    """Yield a connection to the inbox, in a transaction that is committed at the end.
+    """Yield a connection to the inbox, in a transaction that is committed at the end."""
+    with _engine() as engine, engine.begin() as connection:
+        yield connection
+
+
+@contextmanager
+def _engine() -> Iterator[sa.Engine]:
+    """Yield the database.
 
     Raises:
-        SystemExit: that was not possible; the line says why.
+        SystemExit: it cannot be used; the line says why.
     """
     if is_sqlite and not Path(url.database or "").exists():
         raise SystemExit(NEVER_STARTED)
     engine = create_engine()
     try:
-        with engine.begin() as connection:
-            yield connection
+        yield engine
     except sa.exc.DBAPIError as error:
         reason = str(error.orig).strip().partition("\n")[0]
         if "no such table" in reason or getattr(error.orig, "sqlstate", None) == "42P01":

@@ -45,7 +45,7 @@ def life(connection: sa.Connection, event: sa.Row[Any]) -> list[Moment]:
         for row in connection.execute(replays.order_by(webhook_replays.c.id))
     ]
     if event.started_at is not None and event.state != "dead":
-        outcome = "done" if event.state == "done" else "in progress"
+        outcome = "in progress" if event.state == "pending" else "done"
         what = f"attempt {event.attempts}"
         moments.append(
             Moment(event.started_at, what, outcome, event.finished_at, event.worker or "")
@@ -59,7 +59,7 @@ def replay(
     """Let finished events be handled again, with new attempts. Return their ids in the table.
 
     Args:
-        chosen: Which ones. Of these, pending ones are left alone.
+        chosen: Which ones. Of these, pending and pruned ones are left alone.
         replayed_by: Who wants it, for the record.
     """
     # The attempt that was successful is on record in the event's row, which is needed again.
@@ -77,7 +77,7 @@ def replay(
 
     again = (
         sa.update(webhook_events)
-        .where(chosen, columns.due_at.is_(None))
+        .where(chosen, columns.state.in_(["done", "dead"]))
         .values(
             state="pending",
             due_at=now,

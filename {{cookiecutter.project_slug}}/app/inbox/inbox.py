@@ -376,7 +376,9 @@ def _add(connection: sa.Connection, arguments: list[tuple[str, Delivery]]) -> li
 def _compare(connection: sa.Connection, endpoint: str, delivery: Delivery) -> Added:
     key = {"endpoint": endpoint, "event_id": delivery.id}
     stored = connection.execute(statements.FIND_EVENT, key).first()
-    if stored is None or (stored.event_type, stored.payload) == (delivery.type, delivery.payload):
+    if stored is None or stored.state == "pruned":
+        return Added.DUPLICATE
+    if (stored.event_type, stored.payload) == (delivery.type, delivery.payload):
         return Added.DUPLICATE
     return Added.OTHER_BODY if stored.event_type == delivery.type else Added.OTHER_TYPE
 

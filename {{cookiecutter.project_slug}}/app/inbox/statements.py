@@ -6,6 +6,8 @@ Where they differ, a name in braces stands for what the database in use calls it
     {random}        a random number from 0 to 1
     {skip_locked}   passes over rows that another process has locked. SQLite locks no rows.
     {id}, {attempts}  how the driver spells these parameters
+    {lock_pruning}  keeps other processes from pruning until the transaction ends; returns FALSE if
+                    one of them does so
     {lock_slots}    keeps other processes from taking slots until the transaction ends; returns
                     FALSE if one of them does so. SQLite gets its write lock by that.
     {no_fsync}      lets the commit of this transaction return before it reaches the disk. On
@@ -19,12 +21,14 @@ import sqlalchemy as sa
 
 from app.database import NOW, is_sqlite
 
-SLOTS_LOCK = 453857734521  # any number, the same in all processes
+SLOTS_LOCK = 453857734521  # any numbers, the same in all processes
+PRUNING_LOCK = 453857734522
 
 _SQLITE = {
     "now": NOW,
     "random": "(abs(random()) / 9223372036854775807.0)",
     "skip_locked": "",
+    "lock_pruning": "SELECT TRUE",
     "lock_slots": "UPDATE webhook_events SET id = id WHERE id = 0 RETURNING id",
     "no_fsync": "1",
     "id": ":id",
@@ -34,6 +38,7 @@ _POSTGRESQL = {
     "now": NOW,
     "random": "random()",
     "skip_locked": "FOR UPDATE SKIP LOCKED",
+    "lock_pruning": f"SELECT pg_try_advisory_xact_lock({PRUNING_LOCK})",
     "lock_slots": f"SELECT pg_try_advisory_xact_lock({SLOTS_LOCK})",
     "no_fsync": "set_config('synchronous_commit', 'off', true)",
     "id": "%(id)s",
@@ -77,7 +82,7 @@ def add_events(count: int) -> sa.TextClause:
 # The stored event of a duplicate delivery, to compare the two.
 FIND_EVENT = _statement(
     """
-    SELECT event_type, payload FROM webhook_events
+    SELECT event_type, payload, state FROM webhook_events
     WHERE event_id = :event_id AND endpoint = :endpoint
     """
 )
@@ -244,6 +249,9 @@ _COMPLETE_IN_TRANSACTION = """
     RETURNING {no_fsync}
 """
 COMPLETE_IN_TRANSACTION = _COMPLETE_IN_TRANSACTION.format(**_NAMES)
+
+# Let one process prune at a time. On SQLite there is one writer anyway.
+LOCK_PRUNING = _statement("{lock_pruning}")
 
 # Add an event that follows from another one, in its handler's transaction. If the other one was
 # replayed, it may be there already.

@@ -1,7 +1,8 @@
 """The tables: events, their attempts that did not end well, and their replays.
 
-An event is pending, done or dead. While it is pending, `due_at` says when it needs attention:
-when it may be attempted, or when the lease of the attempt in progress expires.
+An event is pending, done or dead, and a done one is pruned in the end. While it is pending,
+`due_at` says when it needs attention: when it may be attempted, or when the lease of the attempt
+in progress expires.
 Times are in seconds since the epoch, by the database's clock.
 """
 

@@ -13,6 +13,7 @@ from opentelemetry import metrics
 from app.events import Delivery
 from app.inbox.group_commit import StoreUnavailable
 from app.inbox.inbox import Added, Inbox
+from app.inbox.retention import pruning
 from app.processing.dispatcher import dispatching
 from app.settings import settings
 from app.webhooks.endpoint import Endpoint, Endpoints, by_name, nobody
@@ -142,8 +143,9 @@ def _lifespan(endpoints: Endpoints) -> Callable[[FastAPI], Any]:
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Inbox]]:
         inbox = Inbox(endpoints)
         await inbox.open()
-        async with dispatching(inbox, endpoints):
-            yield {"inbox": inbox}
+        with pruning():
+            async with dispatching(inbox, endpoints):
+                yield {"inbox": inbox}
         await inbox.close()
 
     return lifespan

@@ -170,9 +170,13 @@ async def test_what_follows_from_different_events_is_different(
 
     async def follow(event: Event) -> None:
         async with event.transaction():
-            await event.then(event.data["then"], {}, endpoint="mails")
+            key = event.data.get("key", "")
+            await event.then(event.data["then"], {}, endpoint="mails", key=key)
 
     await inbox.add("test", delivery("a", then="b/c"))
+    await inbox.add("test", delivery("a-b", then="b", key="c"))
+    await inbox.add("other", delivery("a-b/b", then="c"))
+    await inbox.add("test", delivery("a-b/b", then="c"))
     await inbox.add("test", delivery("a/b", then="c"))
     await inbox.add("other", delivery("a", then="b/c"))
     for number in range(2):
@@ -180,7 +184,7 @@ async def test_what_follows_from_different_events_is_different(
 
     await attempt_all(inbox, mails, follow)
 
-    assert len({mail.id for mail in mails.sent}) == 5
+    assert len({mail.id for mail in mails.sent}) == 8
     assert max(len(mail.id) for mail in mails.sent) <= 255
 
 

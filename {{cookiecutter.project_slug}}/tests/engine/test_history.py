@@ -248,7 +248,7 @@ async def test_pruning_takes_the_record_along(try_with: Try, database: Database)
     await command("replay", "evt_1")
     await try_with(handle)
 
-    assert await command("prune", "--days", "0") == "1 deleted\n"
+    assert await command("prune", "--days", "0") == "1 pruned, 0 deleted\n"
 
     assert await attempts(database) == []
     assert await database.rows(sa.select(webhook_replays)) == []
