@@ -12,7 +12,16 @@ from conftest import Figures
 from live.databases import Database
 from live.processes import wait_for
 from live.sender import SEED, Sender, flood
-from live.service import ACK_DEADLINE, CANCEL, RECOVERY, SETUPS, WITH_BROKER, Setup, account
+from live.service import (
+    ACK_DEADLINE,
+    CANCEL,
+    EACH_PROCESSING,
+    RECOVERY,
+    SETUPS,
+    WITH_BROKER,
+    Setup,
+    account,
+)
 
 from attacks.conftest import Run
 
@@ -34,6 +43,33 @@ def test_whatever_is_killed_every_event_is_done_exactly_once(
             service.wait_until_at_work()
         figures(seconds_until_handled=service.seconds_until_handled())
         figures(**account(service.database, sender.answers))
+
+
+@pytest.mark.parametrize("setup", EACH_PROCESSING, ids=str)
+def test_whatever_is_killed_what_follows_from_an_event_is_done_exactly_once(
+    setup: Setup, run: Run, figures: Figures
+) -> None:
+    books_and_mails = """
+        if event.type == "mail.send":
+            await leave_effect(event)
+            return
+        async with event.transaction() as db:
+            await db.execute(effects.insert().values(event_id=event.id))
+            await event.then("mail.send", {"about": event.id})
+            if random.random() < 0.02:
+                raise RuntimeError("after what follows was added")
+            await asyncio.sleep(random.uniform(0, 0.1))
+    """
+    figures(seed=SEED, kills=KILLS)
+    chance = random.Random(SEED)  # noqa: S311
+    with run(setup, books_and_mails, webs=2, workers=2) as service:
+        with Sender(service.ports) as sender:
+            for _ in range(KILLS):
+                service.kill_one(chance)
+            service.wait_until_at_work()
+        figures(seconds_until_handled=service.seconds_until_handled())
+        follow_up = "stripe/{}/mail.send"
+        figures(**account(service.database, sender.answers, follow_up))
 
 
 def have_begun(database: Database, number: int) -> bool:

@@ -1,5 +1,6 @@
 """A generated service under attack: its processes, its database, and the account it has to give."""
 
+import math
 import random
 import re
 import time
@@ -285,15 +286,23 @@ class Service:
         return Process(self.project.path, command, clean_environment(**self.settings))
 
 
-def account(database: Database, answers: Sequence[Answer]) -> dict[str, object]:
+def account(
+    database: Database, answers: Sequence[Answer], follow_up: str = ""
+) -> dict[str, object]:
     """Return the figures of a run, given all answers to it; fail if an event's are not right.
 
     Every event that was acknowledged was in the inbox before, is done, and has its effect once.
+
+    Args:
+        follow_up: What the id of the event is that follows from each, `{}` being the first one's.
     """
     rows = database.rows("SELECT event_id, state, received_at, attempts, error FROM webhook_events")
     inbox = {row[0]: row[1:] for row in rows}
     effects = Counter(event_id for (event_id,) in database.rows("SELECT event_id FROM effects"))
     acknowledged = first_acknowledged(answers)
+    if follow_up:
+        # What followed was added when the first one's effect was committed, so not before that.
+        acknowledged |= {follow_up.format(each): math.inf for each in acknowledged}
     statuses = Counter(answer.status for answer in answers)
 
     lost = [each for each in acknowledged if each not in inbox or not effects[each]]

@@ -10,8 +10,8 @@ MUTANTS = [
     Mutant(
         "what no worker takes is never dispatched again",
         "app/inbox/statements.py",
-        "SET due_at = {now} + :requeue_after, queued = TRUE",
-        "SET due_at = {now} + 1000000000, queued = TRUE",
+        "SET due_at = {now} + :requeue_after, queued = TRUE\n",
+        "SET due_at = {now} + 1000000000, queued = TRUE\n",
         INBOX,
     ),
     Mutant(
@@ -45,19 +45,17 @@ MUTANTS = [
     Mutant(
         "a flood goes into the queue whole",
         "app/inbox/inbox.py",
-        "        limit = min(DISPATCH_BATCH, max(0, QUEUE_WINDOW - queued))\n",
-        "        limit = DISPATCH_BATCH\n",
+        "    limit = min(call.limit, max(0, QUEUE_WINDOW - queued))\n",
+        "    limit = call.limit\n",
         INBOX,
     ),
     Mutant(
         "what was claimed still takes room in the queue",
         "app/inbox/statements.py",
-        """        due_at = {now} + :lease * (1 + {random} / 2),
-        queued = FALSE
-    WHERE id = (
+        """        due_at = {now} + {lease} * (1 + {random} / 2),
+        queued = FALSE\"""
 """,
-        """        due_at = {now} + :lease * (1 + {random} / 2)
-    WHERE id = (
+        """        due_at = {now} + {lease} * (1 + {random} / 2)\"""
 """,
         INBOX,
     ),

@@ -10,9 +10,9 @@ MUTANTS = [
     Mutant(
         "done before it is handled",
         "app/processing/attempt.py",
-        "            await _handle(endpoints, claim, transaction)\n",
+        "            await _handle(endpoints, claim, policy, transaction)\n",
         "            await inbox.complete(claim)\n"
-        "            await _handle(endpoints, claim, transaction)\n",
+        "            await _handle(endpoints, claim, policy, transaction)\n",
         ATTEMPTS,
     ),
     Mutant(
@@ -32,10 +32,10 @@ MUTANTS = [
     Mutant(
         "what has been due longest comes last",
         "app/inbox/statements.py",
-        "        WHERE due_at <= {now} ORDER BY due_at LIMIT :limit {skip_locked}\n"
-        "    )\n    UPDATE webhook_events\n    SET attempts",
-        "        WHERE due_at <= {now} ORDER BY due_at DESC LIMIT :limit {skip_locked}\n"
-        "    )\n    UPDATE webhook_events\n    SET attempts",
+        "            WHERE due_at <= {now} ORDER BY due_at LIMIT :limit {skip_locked}\n"
+        "        )\n        {claim}",
+        "            WHERE due_at <= {now} ORDER BY due_at DESC LIMIT :limit {skip_locked}\n"
+        "        )\n        {claim}",
         INBOX,
     ),
     Mutant(

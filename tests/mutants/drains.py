@@ -32,7 +32,7 @@ MUTANTS = [
         "an attempt that a shutdown cuts short counts",
         "app/processing/attempt.py",
         "            if not transaction.committed:\n"
-        "                await inbox.release(claim)\n"
+        '                await inbox.release(claim, reason="the process was about to end")\n'
         "            raise\n",
         "            raise\n",
         ATTEMPTS,
@@ -40,14 +40,15 @@ MUTANTS = [
     Mutant(
         "an attempt that is given back counts",
         "app/inbox/statements.py",
-        "SET due_at = {now} + :delay, failures = failures - 1",
-        "SET due_at = {now} + :delay",
+        "SET due_at = {now} + :delay, has_slot = FALSE, started_at = NULL, failures = failures - 1",
+        "SET due_at = {now} + :delay, has_slot = FALSE, started_at = NULL",
         INBOX,
     ),
     Mutant(
         "what is claimed as its worker ends is not given back",
         "app/processing/attempt.py",
-        "            if claim is not None:\n                await inbox.release(claim)\n",
+        "            if claim is not None:\n"
+        '                await inbox.release(claim, reason="the process was about to end")\n',
         "",
         ATTEMPTS,
     ),

@@ -2,7 +2,7 @@
 
 from mutants.mutant import ENGINE, Mutant
 
-TRANSACTIONS = f"{ENGINE}transactions.py"
+FOLLOW_UPS, TRANSACTIONS = (f"{ENGINE}{name}.py" for name in ("follow_ups", "transactions"))
 
 MUTANTS = [
     Mutant(
@@ -21,7 +21,7 @@ MUTANTS = [
     ),
     Mutant(
         "an event has any number of transactions",
-        "app/processing/attempt.py",
+        "app/processing/transaction.py",
         "        if self._opened:\n",
         "        if False:\n",
         TRANSACTIONS,
@@ -47,5 +47,33 @@ MUTANTS = [
         "        if False:\n",
         TRANSACTIONS,
         database="postgresql",
+    ),
+    Mutant(
+        "what follows from an event follows again when that is replayed",
+        "app/processing/transaction.py",
+        '        parts = [quote(self._claim.endpoint), quote(self._claim.event_id, safe="")]\n',
+        '        parts = [str(self._claim.attempts), quote(self._claim.event_id, safe="")]\n',
+        FOLLOW_UPS,
+    ),
+    Mutant(
+        "what follows from different events may have one id",
+        "app/processing/transaction.py",
+        'quote(self._claim.event_id, safe="")',
+        "self._claim.event_id",
+        FOLLOW_UPS,
+    ),
+    Mutant(
+        "anybody can send to an endpoint without a verifier",
+        "app/webhooks/route.py",
+        "        if endpoint.verify is not nobody:\n",
+        "        if endpoint:\n",
+        FOLLOW_UPS,
+    ),
+    Mutant(
+        "nobody is told of what follows from an event",
+        "app/processing/transaction.py",
+        "        if self._follow_ups:\n",
+        "        if False:\n",
+        FOLLOW_UPS,
     ),
 ]

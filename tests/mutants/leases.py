@@ -2,42 +2,75 @@
 
 from mutants.mutant import ENGINE, Mutant
 
-ATTEMPTS, INBOX, QUEUE, TRANSACTIONS = (
-    f"{ENGINE}{name}.py" for name in ("attempts", "inbox", "queue", "transactions")
+ATTEMPTS, INBOX, POLICY, QUEUE, TRANSACTIONS = (
+    f"{ENGINE}{name}.py" for name in ("attempts", "inbox", "policy", "queue", "transactions")
 )
 
-CLAIM_DUE = """        due_at = {now} + :lease * (1 + {random} / 2),
-        queued = FALSE
-    WHERE id IN"""
+CLAIM = "        due_at = {now} + {lease} * (1 + {random} / 2),\n"
 
 MUTANTS = [
     Mutant(
         "the lease never expires",
         "app/inbox/statements.py",
-        CLAIM_DUE,
-        CLAIM_DUE.replace(":lease", "1000000000"),
+        CLAIM,
+        CLAIM.replace("{lease}", "1000000000"),
         INBOX,
     ),
     Mutant(
         "there is no lease",
         "app/inbox/statements.py",
-        CLAIM_DUE,
-        CLAIM_DUE.replace(":lease", "0"),
+        CLAIM,
+        CLAIM.replace("{lease}", "0"),
         INBOX,
     ),
     Mutant(
         "leases that begin together expire together",
         "app/inbox/statements.py",
-        CLAIM_DUE,
-        CLAIM_DUE.replace("{random} / 2", "0"),
+        CLAIM,
+        CLAIM.replace("{random} / 2", "0"),
         INBOX,
     ),
     Mutant(
         "the lease expires before the handler has to end",
         "app/inbox/inbox.py",
-        "settings.handler_timeout_seconds + CANCEL_SECONDS + settings.ack_deadline_seconds",
-        "settings.handler_timeout_seconds / 2",
+        "    return timeout + CANCEL_SECONDS + settings.ack_deadline_seconds\n",
+        "    return timeout / 2\n",
         INBOX,
+    ),
+    Mutant(
+        "the lease of an endpoint with a longer time-out expires before its handler has to end",
+        "app/inbox/inbox.py",
+        '        parameters[f"lease_{number}"] = lease_seconds(endpoint)\n',
+        '        parameters[f"lease_{number}"] = lease_seconds()\n',
+        POLICY,
+    ),
+    Mutant(
+        "an endpoint without a free slot holds up the others",
+        "app/inbox/statements.py",
+        "    WHERE due_at <= {now} AND endpoint NOT IN :full\n    ORDER",
+        "    WHERE due_at <= {now} AND :full IS NOT NULL\n    ORDER",
+        POLICY,
+    ),
+    Mutant(
+        "a slot is lost with the wait for a retry",
+        "app/inbox/statements.py",
+        "due_at = {now} + :delay, has_slot = FALSE, started_at = NULL, error = :error",
+        "due_at = {now} + :delay, started_at = NULL, error = :error",
+        POLICY,
+    ),
+    Mutant(
+        "processes do not see each other's slots",
+        "app/inbox/slots.py",
+        "            free[row.endpoint] -= row.taken\n",
+        "            pass\n",
+        POLICY,
+    ),
+    Mutant(
+        "a message that comes too late takes a slot that is somebody else's by now",
+        "app/inbox/statements.py",
+        "                AND (due_at > {now} OR NOT has_slot) {skip_locked}\n",
+        "                {skip_locked}\n",
+        POLICY,
     ),
     Mutant(
         "a late attempt can end a later one",
@@ -57,12 +90,12 @@ MUTANTS = [
     Mutant(
         "a late failure can delay a later attempt",
         "app/inbox/statements.py",
-        """    UPDATE webhook_events SET due_at = {now} + :delay, error = :error
+        """    SET due_at = {now} + :delay, has_slot = FALSE, started_at = NULL, error = :error
     WHERE id = (
         SELECT id FROM webhook_events
         WHERE id = :id AND attempts = :attempts AND due_at IS NOT NULL {skip_locked}
 """,
-        """    UPDATE webhook_events SET due_at = {now} + :delay, error = :error
+        """    SET due_at = {now} + :delay, has_slot = FALSE, started_at = NULL, error = :error
     WHERE id = (
         SELECT id FROM webhook_events
         WHERE id = :id AND due_at IS NOT NULL {skip_locked}
@@ -72,21 +105,15 @@ MUTANTS = [
     Mutant(
         "who has lost its lease is not told",
         "app/inbox/inbox.py",
-        "        if not await self._commits.call(_end, (statement, claim.key() | values)):\n",
-        "        await self._commits.call(_end, (statement, claim.key() | values))\n"
-        "        if False:\n",
+        "        if not await self._commits.call(_end, call):\n",
+        "        await self._commits.call(_end, call)\n        if False:\n",
         INBOX,
     ),
     Mutant(
         "attempts are not counted when they begin",
         "app/inbox/statements.py",
-        "    UPDATE webhook_events\n    SET attempts = attempts + 1,\n"
-        "        failures = failures + 1,\n"
-        "        due_at = {now} + :lease * (1 + {random} / 2),\n"
-        "        queued = FALSE\n    WHERE id IN",
-        "    UPDATE webhook_events\n    SET failures = failures + 1,\n"
-        "        due_at = {now} + :lease * (1 + {random} / 2),\n"
-        "        queued = FALSE\n    WHERE id IN",
+        "    SET attempts = attempts + 1,\n        failures = failures + 1,\n",
+        "    SET failures = failures + 1,\n",
         INBOX,
     ),
     Mutant(
@@ -99,15 +126,9 @@ MUTANTS = [
     Mutant(
         "a message is good for any number of attempts",
         "app/inbox/statements.py",
-        """        queued = FALSE
-    WHERE id = (
-        SELECT id FROM webhook_events
-        WHERE id = :id AND attempts = :attempts AND due_at IS NOT NULL {skip_locked}
+        """            WHERE id = :id AND attempts = :attempts AND due_at IS NOT NULL
 """,
-        """        queued = FALSE
-    WHERE id = (
-        SELECT id FROM webhook_events
-        WHERE id = :id AND attempts >= :attempts AND due_at IS NOT NULL {skip_locked}
+        """            WHERE id = :id AND attempts >= :attempts AND due_at IS NOT NULL
 """,
         INBOX,
     ),

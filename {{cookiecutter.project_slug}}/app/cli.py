@@ -1,8 +1,13 @@
 """The commands of `python -m app`."""
 
+import getpass
 import json
+import socket
+import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,11 +17,12 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from app.database import NOW, is_sqlite, url
+from app.database import is_sqlite, url
+from app.inbox import history, retention
 from app.inbox.engines import create_engine
 from app.inbox.table import webhook_events
 from app.samples import sample, sample_files
-from app.webhooks.endpoint import Endpoint
+from app.webhooks.endpoint import Endpoint, nobody
 
 PAGE = 500  # events at a time: the service is not kept waiting
 SEND_TIMEOUT_SECONDS = 30
@@ -25,11 +31,10 @@ NEVER_STARTED = (
     " start the service once, or go to the folder in which it runs"
 )
 
-State = Literal["pending", "done", "dead"]
+State = Literal["pending", "done", "dead", "pruned"]
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 columns = webhook_events.c
-now = sa.literal_column(NOW, sa.Double)
 
 
 @cli.command()
@@ -62,10 +67,11 @@ def send(
 def _find_endpoint(name: str) -> Endpoint:
     from app.endpoints import endpoints  # only here: the other commands need no secret
 
-    for endpoint in endpoints:
+    receiving = [endpoint for endpoint in endpoints if endpoint.verify is not nobody]
+    for endpoint in receiving:
         if name in ("", endpoint.name):
             return endpoint
-    names = ", ".join(endpoint.name for endpoint in endpoints)
+    names = ", ".join(endpoint.name for endpoint in receiving)
     raise SystemExit(f"app/endpoints.py has no endpoint {name!r}: there are {names}")
 
 
@@ -112,14 +118,34 @@ def _time(seconds: float | None) -> str:
 
 @cli.command()
 def show(event_id: str) -> None:
-    """Show an event: its row, its payload, and the traceback of its last failure."""
-    rows = _execute(sa.select(webhook_events).where(columns.event_id == event_id))
+    """Show an event: its row, its life, its payload, and the traceback of its last failure."""
+    query = sa.select(webhook_events).where(columns.event_id == event_id)
+    with _connect() as connection:
+        rows = connection.execute(query).all()
+        lives = [history.life(connection, row) for row in rows]
     if not rows:
         raise SystemExit(f"there is no event {event_id}: see python -m app events")
-    for row in rows:
-        payload = row.pop("payload").decode(errors="replace")
-        error = row.pop("error") or ""
-        typer.echo(f"{json.dumps(row, indent=2)}\n\n{payload}\n\n{error}")
+    for row, life in zip(rows, lives, strict=True):
+        values = dict(row._mapping)
+        payload = values.pop("payload").decode(errors="replace")
+        error = values.pop("error") or ""
+        lines = "\n".join(_line(moment) for moment in life)
+        typer.echo(f"{json.dumps(values, indent=2)}\n\n{lines}\n\n{payload}\n\n{error}")
+
+
+def _line(moment: history.Moment) -> str:
+    line = f"{_time(moment.at)}  {moment.what}"
+    if moment.what == "replayed":
+        return f"{line} by {moment.who}"
+    if moment.outcome:
+        line += f" {moment.outcome}"
+    if moment.ended_at is not None:
+        line += f" after {moment.ended_at - moment.at:.1f} s"
+    if moment.who:
+        line += f" on {moment.who}"
+    if moment.error:
+        line += f": {moment.error.strip().splitlines()[-1]}"
+    return line
 
 
 @cli.command()
@@ -131,16 +157,11 @@ def replay(
     if bool(event_ids) == dead:
         raise SystemExit("name the events to replay, or use --dead for all dead ones")
     chosen = columns.state == "dead" if dead else columns.event_id.in_(event_ids or [])
-    statement = (
-        sa.update(webhook_events)
-        .where(chosen, columns.due_at.is_(None))
-        .values(state="pending", due_at=now, failures=0, queued=False, finished_at=None)
-        .returning(columns.event_id)
-    )
-    rows = _execute(statement)
-    if not rows:
+    with _connect() as connection:
+        ids = history.replay(connection, chosen, f"{getpass.getuser()}@{socket.gethostname()}")
+    if not ids:
         raise SystemExit("none of these events is done or dead: see python -m app events")
-    typer.echo(f"{len(rows)} to be handled again")
+    typer.echo(f"{len(ids)} to be handled again")
 
 
 @cli.command()
@@ -157,34 +178,51 @@ def export() -> None:
 
 @cli.command()
 def prune(
-    days: Annotated[float, typer.Option(min=0, help="Keep those done since then.")] = 90,
+    days: Annotated[
+        float, typer.Option(min=0, help="Keep payloads of those done since then.")
+    ] = 90,
+    keep_ids: Annotated[float, typer.Option(min=0, help="Keep ids for so many days.")] = 365,
 ) -> None:
-    """Delete events that were done long ago. Delivered again, they would be handled again."""
-    oldest = now - days * 86400
-    page = sa.select(columns.id).where(columns.state == "done", columns.finished_at < oldest)
-    statement = (
-        sa.delete(webhook_events)
-        .where(columns.id.in_(page.order_by(columns.id).limit(PAGE)))
-        .returning(columns.id)
-    )
-    deleted = 0
-    while rows := _execute(statement):
-        deleted += len(rows)
-    typer.echo(f"{deleted} deleted")
+    """Delete payloads and errors of events that were done long ago, and very old ids."""
+    with _engine() as engine:
+        pruned, forgotten = retention.prune(engine, days, keep_ids, time.sleep)
+    typer.echo(f"{pruned} pruned, {forgotten} deleted")
+
+
+@cli.command()
+def shrink() -> None:
+    """Give the space of what was pruned back to the disk. SQLite only: stop the service first."""
+    if not is_sqlite:
+        raise SystemExit("DATABASE_URL names PostgreSQL, whose autovacuum uses the space again")
+    with _engine() as engine, engine.connect() as connection:
+        connection.execution_options(isolation_level="AUTOCOMMIT").exec_driver_sql("VACUUM")
 
 
 def _execute(statement: sa.Executable) -> list[dict[str, Any]]:
-    """Run one statement on the inbox and return its rows.
+    """Run one statement on the inbox and return its rows."""
+    with _connect() as connection:
+        return [dict(row) for row in connection.execute(statement).mappings()]
+
+
+@contextmanager
+def _connect() -> Iterator[sa.Connection]:
+    """Yield a connection to the inbox, in a transaction that is committed at the end."""
+    with _engine() as engine, engine.begin() as connection:
+        yield connection
+
+
+@contextmanager
+def _engine() -> Iterator[sa.Engine]:
+    """Yield the database.
 
     Raises:
-        SystemExit: that was not possible; the line says why.
+        SystemExit: it cannot be used; the line says why.
     """
     if is_sqlite and not Path(url.database or "").exists():
         raise SystemExit(NEVER_STARTED)
     engine = create_engine()
     try:
-        with engine.begin() as connection:
-            return [dict(row) for row in connection.execute(statement).mappings()]
+        yield engine
     except sa.exc.DBAPIError as error:
         reason = str(error.orig).strip().partition("\n")[0]
         if "no such table" in reason or getattr(error.orig, "sqlstate", None) == "42P01":

@@ -1,10 +1,11 @@
 """What a verified webhook is: a `Delivery` on its way in, an `Event` in a handler."""
 
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -24,6 +25,15 @@ class Delivery:
     """The body, byte for byte as it was signed."""
     data: Any = field(repr=False)
     """The parsed body."""
+
+
+class Then(Protocol):
+    """What `event.then` is."""
+
+    def __call__(
+        self, event_type: str, data: Any, *, endpoint: str = "", key: str = ""
+    ) -> Awaitable[str]:
+        """See `Event.then`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +60,63 @@ class Event:
         LeaseLost: another attempt has taken over; nothing was committed.
         StoreUnavailable: the database did not open the transaction.
     """
+    then: Then = field(repr=False)
+    """`await event.then("receipt.send", {"amount": 1999})` in the transaction's block.
+
+    It puts an event of the service's own into the inbox, in the same commit, to be handled with
+    attempts of its own.
+
+    Args:
+        event_type: Its type.
+        data: Its data, as JSON can have it.
+        endpoint: The endpoint whose handler is given it; by default, that of this event.
+        key: What tells it from others of this type that follow from this event. By default, they
+            are numbered. A replay of this event does not repeat one that has the same key.
+
+    Returns:
+        Its id, which is made of this event's endpoint and id, its type and its key.
+
+    Raises:
+        RuntimeError: the transaction is not open.
+        LookupError: there is no such endpoint.
+        TypeError, ValueError: type, data or key cannot be used.
+    """
+
+
+class Permanent(Exception):
+    """Raised by a handler: no further attempt would help, so the event is dead at once.
+
+        raise Permanent("the order does not exist")
+
+    The reason is stored with the traceback. `python -m app replay` still works.
+    """
+
+
+class RetryAfter(Exception):
+    """Raised by a handler: the event is due again after so many seconds.
+
+        raise RetryAfter(30)
+
+    It counts as a failed attempt. The wait is at most `RETRY_CAP_SECONDS`.
+
+    Args:
+        seconds: How long to wait, without jitter. 0 means at once.
+        reason: Why, for whoever reads the stored error.
+
+    Raises:
+        TypeError: it is not a number.
+        ValueError: it is negative, infinite or NaN.
+    """
+
+    def __init__(self, seconds: float, reason: str = "") -> None:
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+            kind = type(seconds).__name__
+            raise TypeError(f"RetryAfter takes a number of seconds, not {kind}")
+        if not 0 <= seconds < math.inf:
+            raise ValueError(f"RetryAfter takes seconds from 0 up, not {seconds}")
+        because = f": {reason}" if reason else ""
+        super().__init__(f"in {seconds} s{because}")
+        self.seconds = seconds
 
 
 def _refuse_constant(constant: str) -> NoReturn:

@@ -23,6 +23,7 @@ PLACEHOLDER = re.compile(
 )
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Days = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Settings(BaseSettings):
@@ -50,6 +51,8 @@ class Settings(BaseSettings):
     """How often to look for events that have become due again."""
     requeue_after_seconds: Seconds = 30
     """When an event that no worker has claimed is put into the queue again."""
+    prune_after_days: Days | None = None
+    """When the payloads of events that are done go. None: only `python -m app prune` does that."""
     grace_period_seconds: Seconds = 20
     """How long handlers may go on at shutdown."""
 

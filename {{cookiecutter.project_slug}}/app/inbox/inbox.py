@@ -4,6 +4,8 @@ import asyncio
 import enum
 import logging
 import math
+import os
+import socket
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -23,8 +25,10 @@ from app.inbox import sqlite_driver, statements
 from app.inbox.connections import Connections
 from app.inbox.engines import CONNECT_SECONDS, create_async_engine, is_temporary, unusable
 from app.inbox.group_commit import GroupCommit, StoreUnavailable, describe
+from app.inbox.slots import Rows, take_due
 from app.inbox.write_lock import WriteLock
 from app.settings import settings
+from app.webhooks.endpoint import Endpoint, Endpoints
 
 QUEUE_WINDOW = 1000  # events that messages may refer to: the rest of a backlog waits in the inbox
 DISPATCH_BATCH = 100  # events
@@ -67,10 +71,65 @@ class Claim:
     event_id: str
     event_type: str
     payload: bytes = field(repr=False)
+    started_at: float
+    """When it was claimed."""
 
     def key(self) -> dict[str, object]:
         """Return the parameters by which statements find the event, if this is still valid."""
         return {"id": self.id, "attempts": self.attempts}
+
+
+class Outcome(enum.StrEnum):
+    """How an attempt ended that did not end well."""
+
+    FAILED = "failed"
+    TIMED_OUT = "timed out"
+    DEAD = "dead"
+    RELEASED = "released"
+
+
+@dataclass(frozen=True)
+class Claimant:
+    """Who claims events: a process, with the endpoints that it knows."""
+
+    worker: str
+    """Host and process, as `host:pid`."""
+    endpoints: Endpoints
+
+    def slots(self) -> dict[str, int]:
+        """Return how many slots the endpoints have that limit their concurrency."""
+        every = self.endpoints.values()
+        return {each.name: each.concurrency for each in every if each.concurrency is not None}
+
+
+@dataclass(frozen=True)
+class DueCall:
+    """A call to claim or dispatch what is due.
+
+    Args:
+        limit: How many events at most.
+        endpoint: The only endpoint whose events are taken. None: all are.
+    """
+
+    limit: int
+    claimant: Claimant
+    endpoint: str | None = None
+
+
+@dataclass(frozen=True)
+class EndCall:
+    """A call to record how an attempt ended.
+
+    Args:
+        outcome: What goes on record beside the event's own row. None: nothing does.
+    """
+
+    statement: sa.TextClause
+    claim: Claim
+    worker: str
+    values: dict[str, object]
+    outcome: Outcome | None = None
+    error: str | None = None
 
 
 class LeaseLost(Exception):
@@ -88,9 +147,14 @@ class TransactionTooLong(Exception):
 
 
 class Inbox:
-    """The inbox as one process sees it."""
+    """The inbox as one process sees it.
 
-    def __init__(self) -> None:
+    Args:
+        endpoints: The endpoints whose events it holds: some have leases or limits of their own.
+    """
+
+    def __init__(self, endpoints: Endpoints | None = None) -> None:
+        self._claimant = Claimant(f"{socket.gethostname()}:{os.getpid()}", endpoints or {})
         self._write_lock = WriteLock()
         self._commits = GroupCommit(OPERATIONS, DURABLE, self._write_lock)
         self._connections = Connections(create_async_engine())
@@ -137,12 +201,20 @@ class Inbox:
 
     async def claim_due(self, limit: int) -> list[Claim]:
         """Claim up to `limit` due events, to attempt them in this process."""
-        claims: list[Claim] = await self._commits.call(_claim_due, limit)
+        call = DueCall(limit, self._claimant)
+        claims: list[Claim] = await self._commits.call(_claim_due, call)
         return claims
+
+    async def claim_next(self, endpoint: str) -> Claim | None:
+        """Claim the event of an endpoint that has been due longest."""
+        call = DueCall(1, self._claimant, endpoint)
+        claims: list[Claim] = await self._commits.call(_claim_due, call)
+        return claims[0] if claims else None
 
     async def claim(self, reference: Reference) -> Claim | None:
         """Claim the event of a queue message; None if the message is good for no attempt."""
-        claim: Claim | None = await self._commits.call(_claim_reference, reference)
+        call = (reference, self._claimant)
+        claim: Claim | None = await self._commits.call(_claim_reference, call)
         return claim
 
     async def dispatch_due(self) -> list[Reference]:
@@ -151,7 +223,8 @@ class Inbox:
         Messages of all processes together refer to about `QUEUE_WINDOW` events at most. Those that
         no worker has claimed within `REQUEUE_AFTER_SECONDS` are due again.
         """
-        references: list[Reference] = await self._commits.call(_dispatch_due, None)
+        call = DueCall(DISPATCH_BATCH, self._claimant)
+        references: list[Reference] = await self._commits.call(_dispatch_due, call)
         return references
 
     async def undispatch(self, references: Sequence[Reference]) -> None:
@@ -161,28 +234,36 @@ class Inbox:
 
     async def complete(self, claim: Claim) -> None:
         """Record that the event was handled."""
-        await self._end(statements.COMPLETE, claim)
+        await self._end(EndCall(statements.COMPLETE, claim, self._claimant.worker, {}))
 
-    async def retry(self, claim: Claim, delay: float, error: str) -> None:
+    async def retry(
+        self, claim: Claim, delay: float, error: str, outcome: Outcome = Outcome.FAILED
+    ) -> None:
         """Record a failed attempt: the event is due again after `delay` seconds."""
-        await self._end(statements.RETRY, claim, delay=delay, error=error)
+        values: dict[str, object] = {"delay": delay, "error": error}
+        worker = self._claimant.worker
+        await self._end(EndCall(statements.RETRY, claim, worker, values, outcome, error))
 
     async def bury(self, claim: Claim, error: str) -> None:
         """Record the last failed attempt: the event is dead."""
-        await self._end(statements.BURY, claim, error=error)
+        values: dict[str, object] = {"error": error}
+        worker = self._claimant.worker
+        await self._end(EndCall(statements.BURY, claim, worker, values, Outcome.DEAD, error))
 
-    async def release(self, claim: Claim, delay: float = 0) -> None:
+    async def release(self, claim: Claim, delay: float = 0, reason: str = "") -> None:
         """Give an attempt back, so that it does not count."""
-        await self._end(statements.RELEASE, claim, delay=delay)
+        values: dict[str, object] = {"delay": delay}
+        worker, outcome = self._claimant.worker, Outcome.RELEASED
+        await self._end(EndCall(statements.RELEASE, claim, worker, values, outcome, reason))
         self.wake.set()
 
-    async def _end(self, statement: sa.TextClause, claim: Claim, **values: object) -> None:
+    async def _end(self, call: EndCall) -> None:
         """Record how an attempt ended.
 
         Raises:
             LeaseLost: a later attempt has begun, and nothing was recorded.
         """
-        if not await self._commits.call(_end, (statement, claim.key() | values)):
+        if not await self._commits.call(_end, call):
             raise LeaseLost
 
     @asynccontextmanager
@@ -277,37 +358,90 @@ def _add(connection: sa.Connection, arguments: list[tuple[str, Delivery]]) -> li
 def _compare(connection: sa.Connection, endpoint: str, delivery: Delivery) -> Added:
     key = {"endpoint": endpoint, "event_id": delivery.id}
     stored = connection.execute(statements.FIND_EVENT, key).first()
-    if stored is None or (stored.event_type, stored.payload) == (delivery.type, delivery.payload):
+    if stored is None or stored.state == "pruned":
+        return Added.DUPLICATE
+    if (stored.event_type, stored.payload) == (delivery.type, delivery.payload):
         return Added.DUPLICATE
     return Added.OTHER_BODY if stored.event_type == delivery.type else Added.OTHER_TYPE
 
 
-def _claim_due(connection: sa.Connection, limits: list[int]) -> list[list[Claim]]:
-    claims = []
-    for limit in limits:
-        rows = connection.execute(statements.CLAIM_DUE, {"limit": limit, "lease": lease_seconds()})
-        claims.append([Claim(**row) for row in rows.mappings()])
+def _claim_due(connection: sa.Connection, calls: list[DueCall]) -> list[list[Claim]]:
+    return [_claim_for(connection, call) for call in calls]
+
+
+def _claim_for(connection: sa.Connection, call: DueCall) -> list[Claim]:
+    own, leases = _leases(call.claimant)
+    slots = call.claimant.slots()
+    if not slots and call.endpoint is None:
+        statement = statements.claim_due(own)
+        rows = connection.execute(statement, leases | {"limit": call.limit}).all()
+    else:
+
+        def claim(ids: list[int]) -> Rows:
+            parameters = leases | {"ids": ids, "limited": list(slots) or [""]}
+            return connection.execute(statements.claim_found(own), parameters).all()
+
+        rows = take_due(connection, call.limit, slots, claim, call.endpoint)
+    return _claims(connection, rows)
+
+
+def _claim_reference(
+    connection: sa.Connection, calls: list[tuple[Reference, Claimant]]
+) -> list[Claim | None]:
+    claims: list[Claim | None] = []
+    for reference, claimant in calls:
+        own, leases = _leases(claimant)
+        parameters = leases | reference._asdict()
+        rows = connection.execute(statements.claim_reference(own), parameters).all()
+        claims += _claims(connection, rows) or [None]
     return claims
 
 
-def _claim_reference(connection: sa.Connection, references: list[Reference]) -> list[Claim | None]:
+def _claims(connection: sa.Connection, rows: Rows) -> list[Claim]:
+    """Return the claims in these rows. An attempt that was in progress still is lost."""
     claims = []
-    for reference in references:
-        parameters = reference._asdict() | {"lease": lease_seconds()}
-        row = connection.execute(statements.CLAIM_REFERENCE, parameters).mappings().first()
-        claims.append(Claim(**row) if row else None)
+    for row in rows:
+        claim = Claim(
+            id=row.id,
+            attempts=row.attempts,
+            failures=row.failures,
+            endpoint=row.endpoint,
+            event_id=row.event_id,
+            event_type=row.event_type,
+            payload=row.payload,
+            started_at=row.started_at,
+        )
+        claims.append(claim)
+        if row.lost_started_at is not None:
+            lost = {
+                "event": row.id,
+                "number": row.attempts - 1,
+                "started_at": row.lost_started_at,
+                "worker": row.lost_worker,
+            }
+            connection.execute(statements.ADD_LOST_ATTEMPT, lost)
     return claims
 
 
-def _dispatch_due(connection: sa.Connection, calls: list[None]) -> list[list[Reference]]:
-    dispatched = []
-    for _ in calls:
-        queued = connection.execute(statements.COUNT_QUEUED).scalar_one()
-        limit = min(DISPATCH_BATCH, max(0, QUEUE_WINDOW - queued))
-        parameters = {"limit": limit, "requeue_after": settings.requeue_after_seconds}
-        rows = connection.execute(statements.DISPATCH_DUE, parameters)
-        dispatched.append([Reference(row.id, row.attempts) for row in rows])
-    return dispatched
+def _dispatch_due(connection: sa.Connection, calls: list[DueCall]) -> list[list[Reference]]:
+    return [_dispatch_for(connection, call) for call in calls]
+
+
+def _dispatch_for(connection: sa.Connection, call: DueCall) -> list[Reference]:
+    queued = connection.execute(statements.COUNT_QUEUED).scalar_one()
+    limit = min(call.limit, max(0, QUEUE_WINDOW - queued))
+    requeue = {"requeue_after": settings.requeue_after_seconds}
+    slots = call.claimant.slots()
+    if not slots:
+        rows = connection.execute(statements.DISPATCH_DUE, requeue | {"limit": limit}).all()
+    else:
+
+        def dispatch(ids: list[int]) -> Rows:
+            parameters = requeue | {"ids": ids, "limited": list(slots)}
+            return connection.execute(statements.DISPATCH_FOUND, parameters).all()
+
+        rows = take_due(connection, limit, slots, dispatch)
+    return [Reference(row.id, row.attempts) for row in rows]
 
 
 def _undispatch(connection: sa.Connection, references: list[Reference]) -> list[None]:
@@ -316,10 +450,23 @@ def _undispatch(connection: sa.Connection, references: list[Reference]) -> list[
     return [None] * len(references)
 
 
-def _end(
-    connection: sa.Connection, calls: list[tuple[sa.TextClause, dict[str, object]]]
-) -> list[bool]:
-    return [connection.execute(*call).first() is not None for call in calls]
+def _end(connection: sa.Connection, calls: list[EndCall]) -> list[bool]:
+    ended = []
+    for call in calls:
+        claim = call.claim
+        row = connection.execute(call.statement, claim.key() | call.values).first()
+        ended.append(row is not None)
+        if row is not None and call.outcome is not None:
+            attempt = {
+                "event": claim.id,
+                "number": claim.attempts,
+                "started_at": claim.started_at,
+                "worker": call.worker,
+                "outcome": call.outcome.value,
+                "error": call.error,
+            }
+            connection.execute(statements.ADD_ATTEMPT, attempt)
+    return ended
 
 
 # A transaction waits for other sessions only while it inserts. So it holds nothing yet that
@@ -331,6 +478,19 @@ OPERATIONS = (_add, _end, _undispatch, _claim_reference, _claim_due, _dispatch_d
 DURABLE = {_add}
 
 
-def lease_seconds() -> float:
+def _leases(claimant: Claimant) -> tuple[int, dict[str, object]]:
+    """Return how many endpoints have leases of their own, and the parameters of a claim."""
+    every = claimant.endpoints.values()
+    own = [each for each in every if each.handler_timeout_seconds is not None]
+    parameters: dict[str, object] = {"lease": lease_seconds(), "worker": claimant.worker}
+    for number, endpoint in enumerate(own):
+        parameters[f"endpoint_{number}"] = endpoint.name
+        parameters[f"lease_{number}"] = lease_seconds(endpoint)
+    return len(own), parameters
+
+
+def lease_seconds(endpoint: Endpoint | None = None) -> float:
     """Return how long an attempt may take, its end included, until its process counts as dead."""
-    return settings.handler_timeout_seconds + CANCEL_SECONDS + settings.ack_deadline_seconds
+    own = endpoint.handler_timeout_seconds if endpoint else None
+    timeout = settings.handler_timeout_seconds if own is None else own
+    return timeout + CANCEL_SECONDS + settings.ack_deadline_seconds

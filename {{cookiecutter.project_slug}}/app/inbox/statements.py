@@ -5,31 +5,43 @@ Where they differ, a name in braces stands for what the database in use calls it
     {now}           the database's clock, in seconds since the epoch
     {random}        a random number from 0 to 1
     {skip_locked}   passes over rows that another process has locked. SQLite locks no rows.
+    {lock_pruning}  keeps other processes from pruning until the transaction ends; returns FALSE if
+                    one of them does so
+    {lock_slots}    keeps other processes from taking slots until the transaction ends; returns
+                    FALSE if one of them does so. SQLite gets its write lock by that.
 """
 
 from functools import cache
+from typing import Any
 
 import sqlalchemy as sa
 
 from app.database import NOW, is_sqlite
 
+SLOTS_LOCK = 453857734521  # any numbers, the same in all processes
+PRUNING_LOCK = 453857734522
+
 _SQLITE = {
     "now": NOW,
     "random": "(abs(random()) / 9223372036854775807.0)",
     "skip_locked": "",
+    "lock_pruning": "SELECT TRUE",
+    "lock_slots": "UPDATE webhook_events SET id = id WHERE id = 0 RETURNING id",
 }
 _POSTGRESQL = {
     "now": NOW,
     "random": "random()",
     "skip_locked": "FOR UPDATE SKIP LOCKED",
+    "lock_pruning": f"SELECT pg_try_advisory_xact_lock({PRUNING_LOCK})",
+    "lock_slots": f"SELECT pg_try_advisory_xact_lock({SLOTS_LOCK})",
 }
 
 
 _NAMES = _SQLITE if is_sqlite else _POSTGRESQL
 
 
-def _statement(sql: str) -> sa.TextClause:
-    return sa.text(sql.format(**_NAMES))
+def _statement(sql: str, **names: str) -> sa.TextClause:
+    return sa.text(sql.format(**_NAMES, **names))
 
 
 @cache
@@ -61,45 +73,78 @@ def add_events(count: int) -> sa.TextClause:
 # The stored event of a duplicate delivery, to compare the two.
 FIND_EVENT = _statement(
     """
-    SELECT event_type, payload FROM webhook_events
+    SELECT event_type, payload, state FROM webhook_events
     WHERE event_id = :event_id AND endpoint = :endpoint
     """
 )
 
-# Claim the events that have been due longest, but none that another process is claiming.
+
 # The lease of each is up to half as long again, at random: events whose process died are then not
 # claimed together again, and one that kills its process does not take the same others with it.
-CLAIM_DUE = _statement(
-    """
-    WITH due AS MATERIALIZED (
-        SELECT id FROM webhook_events
-        WHERE due_at <= {now} ORDER BY due_at LIMIT :limit {skip_locked}
-    )
+_CLAIM = """
     UPDATE webhook_events
     SET attempts = attempts + 1,
         failures = failures + 1,
-        due_at = {now} + :lease * (1 + {random} / 2),
-        queued = FALSE
-    WHERE id IN (SELECT id FROM due)
-    RETURNING id, attempts, failures, endpoint, event_id, event_type, payload
-    """
-)
+        lost_started_at = started_at,
+        lost_worker = worker,
+        started_at = {now},
+        worker = :worker,
+        due_at = {now} + {lease} * (1 + {random} / 2),
+        queued = FALSE"""
+_CLAIMED = """
+    id, attempts, failures, endpoint, event_id, event_type, payload,
+    started_at, lost_started_at, lost_worker
+"""
 
-# Claim the event that a queue message refers to, unless it was claimed since, or is finished.
-CLAIM_REFERENCE = _statement(
+
+def _claim_statement(sql: str, own_leases: int) -> sa.TextClause:
+    """Return a statement that claims. An event's lease may be one of its endpoint's own."""
+    lease = ":lease"
+    if own_leases:
+        cases = [f"WHEN :endpoint_{n} THEN :lease_{n}" for n in range(own_leases)]
+        lease = f"CASE endpoint {' '.join(cases)} ELSE :lease END"
+    claim = _CLAIM.format(lease=lease, **_NAMES)
+    return _statement(sql, claim=claim, claimed=_CLAIMED)
+
+
+@cache
+def claim_due(own_leases: int) -> sa.TextClause:
+    """Claim the events that have been due longest, but none that another process is claiming.
+
+    Args:
+        own_leases: How many endpoints have a lease of their own.
     """
-    UPDATE webhook_events
-    SET attempts = attempts + 1,
-        failures = failures + 1,
-        due_at = {now} + :lease * (1 + {random} / 2),
-        queued = FALSE
-    WHERE id = (
-        SELECT id FROM webhook_events
-        WHERE id = :id AND attempts = :attempts AND due_at IS NOT NULL {skip_locked}
+    return _claim_statement(
+        """
+        WITH due AS MATERIALIZED (
+            SELECT id FROM webhook_events
+            WHERE due_at <= {now} ORDER BY due_at LIMIT :limit {skip_locked}
+        )
+        {claim} WHERE id IN (SELECT id FROM due) RETURNING {claimed}
+        """,
+        own_leases,
     )
-    RETURNING id, attempts, failures, endpoint, event_id, event_type, payload
+
+
+@cache
+def claim_reference(own_leases: int) -> sa.TextClause:
+    """Claim the event that a queue message refers to, unless it was claimed since, or is finished.
+
+    One that has a slot of its endpoint has lost it when it is due again.
     """
-)
+    return _claim_statement(
+        """
+        {claim}
+        WHERE id = (
+            SELECT id FROM webhook_events
+            WHERE id = :id AND attempts = :attempts AND due_at IS NOT NULL
+                AND (due_at > {now} OR NOT has_slot) {skip_locked}
+        )
+        RETURNING {claimed}
+        """,
+        own_leases,
+    )
+
 
 # Count the events that messages in the broker refer to. One that is due again may have lost its
 # message, and is not counted.
@@ -118,10 +163,68 @@ DISPATCH_DUE = _statement(
     """
 )
 
+# If endpoints limit their concurrency, due events are found first, and then those are claimed or
+# dispatched that get a slot: see `slots.py`.
+
+# Count the slots that are taken.
+COUNT_SLOTS = _statement(
+    """
+    SELECT endpoint, count(*) AS taken FROM webhook_events
+    WHERE has_slot AND due_at IS NOT NULL AND due_at > {now} GROUP BY endpoint
+    """
+)
+
+# Find the events that have been due longest, but none of endpoints that have no slot free.
+FIND_DUE = _statement(
+    """
+    SELECT id, endpoint FROM webhook_events
+    WHERE due_at <= {now} AND endpoint NOT IN :full
+    ORDER BY due_at LIMIT :limit {skip_locked}
+    """
+).bindparams(sa.bindparam("full", expanding=True))
+
+# The same for one endpoint.
+FIND_DUE_AT = _statement(
+    """
+    SELECT id, endpoint FROM webhook_events
+    WHERE due_at <= {now} AND endpoint NOT IN :full AND endpoint = :endpoint
+    ORDER BY due_at LIMIT :limit {skip_locked}
+    """
+).bindparams(sa.bindparam("full", expanding=True))
+
+_IDS: sa.BindParameter[Any] = sa.bindparam("ids", expanding=True)
+_LIMITED: sa.BindParameter[Any] = sa.bindparam("limited", expanding=True)
+
+
+@cache
+def claim_found(own_leases: int) -> sa.TextClause:
+    """Claim due events that were found. They take their slots."""
+    statement = _claim_statement(
+        """
+        {claim}, has_slot = (endpoint IN :limited) WHERE id IN :ids RETURNING {claimed}
+        """,
+        own_leases,
+    )
+    return statement.bindparams(_IDS, _LIMITED)
+
+
+# Mark due events that were found as queued. They take their slots.
+DISPATCH_FOUND = _statement(
+    """
+    UPDATE webhook_events
+    SET due_at = {now} + :requeue_after, queued = TRUE, has_slot = (endpoint IN :limited)
+    WHERE id IN :ids
+    RETURNING id, attempts
+    """
+).bindparams(_IDS, _LIMITED)
+
+# Keep other processes from taking slots meanwhile.
+LOCK_SLOTS = _statement("{lock_slots}")
+
 # Take back one dispatch whose message could not be published: the event is due at once.
 UNDISPATCH = _statement(
     """
-    UPDATE webhook_events SET due_at = {now}, queued = FALSE
+    UPDATE webhook_events SET due_at = {now}, queued = FALSE, has_slot = FALSE
     WHERE id = (
         SELECT id FROM webhook_events
         WHERE id = :id AND attempts = :attempts AND queued {skip_locked}
@@ -145,6 +248,19 @@ def complete_in_transaction(event: int, attempts: int) -> str:
         """  # noqa: S608
 
 
+# Let one process prune at a time. On SQLite there is one writer anyway.
+LOCK_PRUNING = _statement("{lock_pruning}")
+
+# Add an event that follows from another one, in its handler's transaction. If the other one was
+# replayed, it may be there already.
+ADD_FOLLOW_UP = _statement(
+    """
+    INSERT INTO webhook_events (endpoint, event_id, event_type, payload)
+    VALUES (:endpoint, :event_id, :event_type, :payload)
+    ON CONFLICT (event_id, endpoint) DO NOTHING
+    """
+)
+
 # Mark the event done, if this attempt is still the latest.
 COMPLETE = _statement(
     """
@@ -160,7 +276,8 @@ COMPLETE = _statement(
 # Record a failed attempt: the event is due again after a delay.
 RETRY = _statement(
     """
-    UPDATE webhook_events SET due_at = {now} + :delay, error = :error
+    UPDATE webhook_events
+    SET due_at = {now} + :delay, has_slot = FALSE, started_at = NULL, error = :error
     WHERE id = (
         SELECT id FROM webhook_events
         WHERE id = :id AND attempts = :attempts AND due_at IS NOT NULL {skip_locked}
@@ -184,11 +301,31 @@ BURY = _statement(
 # Give an attempt back, so that it does not count: the event is due again after a delay.
 RELEASE = _statement(
     """
-    UPDATE webhook_events SET due_at = {now} + :delay, failures = failures - 1
+    UPDATE webhook_events
+    SET due_at = {now} + :delay, has_slot = FALSE, started_at = NULL, failures = failures - 1
     WHERE id = (
         SELECT id FROM webhook_events
         WHERE id = :id AND attempts = :attempts AND due_at IS NOT NULL {skip_locked}
     )
     RETURNING id
+    """
+)
+
+# Record an attempt that did not end well. If PostgreSQL has lost a claim in a crash, two attempts
+# may have the same number.
+ADD_ATTEMPT = _statement(
+    """
+    INSERT INTO webhook_attempts (event, number, started_at, ended_at, worker, outcome, error)
+    VALUES (:event, :number, :started_at, {now}, :worker, :outcome, :error)
+    ON CONFLICT (event, number) DO NOTHING
+    """
+)
+
+# Record an attempt that never ended. Nobody knows when its process died.
+ADD_LOST_ATTEMPT = _statement(
+    """
+    INSERT INTO webhook_attempts (event, number, started_at, worker, outcome)
+    VALUES (:event, :number, :started_at, :worker, 'lost')
+    ON CONFLICT (event, number) DO NOTHING
     """
 )

@@ -2,20 +2,22 @@
 
 import asyncio
 import logging
+import time
 import traceback
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any
 
 from opentelemetry import metrics
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.events import Event, parse_json
+from app.events import Event, Permanent, parse_json
 from app.inbox.group_commit import StoreUnavailable
-from app.inbox.inbox import CANCEL_SECONDS, Claim, Inbox, LeaseLost, Reference
-from app.processing.retry import backoff
+from app.inbox.inbox import CANCEL_SECONDS, Claim, Inbox, LeaseLost, Outcome, Reference
+from app.processing.policy import Policy, policy_of
+from app.processing.retry import wait_after
+from app.processing.transaction import HandlerTransaction
 from app.settings import settings
-from app.webhooks.endpoint import Endpoints
+from app.webhooks.endpoint import Endpoint, Endpoints
 from app.webhooks.refusals import InvalidEvent
 
 MAX_ERROR_LENGTH = 10_000  # characters of a traceback
@@ -28,26 +30,28 @@ attempts = metrics.get_meter(__name__).create_counter("events.attempts", descrip
 async def attempt(inbox: Inbox, endpoints: Endpoints, claim: Claim) -> None:
     """Make one attempt at a claimed event, and record how it ended."""
     name = f"{claim.endpoint} {claim.event_type} {claim.event_id} (attempt {claim.failures})"
-    transaction = HandlerTransaction(inbox, claim)
+    policy = policy_of(endpoints.get(claim.endpoint))
+    transaction = HandlerTransaction(inbox, endpoints, claim)
     try:
         try:
-            await _handle(endpoints, claim, transaction)
+            await _handle(endpoints, claim, policy, transaction)
         except asyncio.CancelledError:
             # The process is about to end: this attempt does not count.
             if not transaction.committed:
-                await inbox.release(claim)
+                await inbox.release(claim, reason="the process was about to end")
             raise
         except StoreUnavailable as error:
             # The database's fault: this attempt does not count.
             logger.error("%s: the database is away: %s", name, error)
-            await inbox.release(claim, settings.retry_base_seconds)
+            reason = f"the database is away: {error}"
+            await inbox.release(claim, policy.retry_base_seconds, reason)
         except LeaseLost:
             raise
         except Exception as error:
             if transaction.committed:
                 logger.error("%s: %s after it was done", name, type(error).__name__)
             else:
-                await _record_failure(inbox, claim, error, name)
+                await _record_failure(inbox, claim, policy, error, name)
         else:
             if not transaction.committed:
                 await inbox.complete(claim)
@@ -66,16 +70,35 @@ async def attempt_reference(inbox: Inbox, endpoints: Endpoints, reference: Refer
     claim = None
     for _ in range(MAX_CLAIM_TRIES):
         try:
-            claim = await _claim(inbox, reference)
+            claim = await _claim(inbox, inbox.claim(reference))
             break
         except StoreUnavailable:  # it is logged
             await asyncio.sleep(settings.poll_interval_seconds)
     if claim is not None:
         await attempt(inbox, endpoints, claim)
+        await _go_on(inbox, endpoints, endpoints.get(claim.endpoint))
 
 
-async def _claim(inbox: Inbox, reference: Reference) -> Claim | None:
-    claiming = asyncio.ensure_future(inbox.claim(reference))
+async def _go_on(inbox: Inbox, endpoints: Endpoints, endpoint: Endpoint | None) -> None:
+    """Attempt further events of an endpoint that limits its concurrency, one after another.
+
+    The dispatcher sends no message for them while the endpoint has no slot free, and may take
+    `POLL_INTERVAL_SECONDS` to notice that it has.
+    """
+    if endpoint is None or endpoint.concurrency is None:
+        return
+    end = time.monotonic() + settings.poll_interval_seconds
+    while time.monotonic() < end:
+        with suppress(StoreUnavailable):
+            claim = await _claim(inbox, inbox.claim_next(endpoint.name))
+            if claim is not None:
+                await attempt(inbox, endpoints, claim)
+                continue
+        return
+
+
+async def _claim(inbox: Inbox, call: Coroutine[Any, Any, Claim | None]) -> Claim | None:
+    claiming = asyncio.ensure_future(call)
     try:
         return await asyncio.shield(claiming)
     except asyncio.CancelledError:
@@ -83,32 +106,14 @@ async def _claim(inbox: Inbox, reference: Reference) -> Claim | None:
         with suppress(StoreUnavailable, LeaseLost):
             claim = await claiming
             if claim is not None:
-                await inbox.release(claim)
+                await inbox.release(claim, reason="the process was about to end")
         raise
 
 
-class HandlerTransaction:
-    """The transaction that a handler may open, once: `event.transaction()`."""
-
-    def __init__(self, inbox: Inbox, claim: Claim) -> None:
-        self._inbox = inbox
-        self._claim = claim
-        self._opened = False
-        self.committed = False
-
-    @asynccontextmanager
-    async def __call__(self) -> AsyncIterator[AsyncConnection]:
-        """Yield the connection, and commit at the end of the block."""
-        if self._opened:
-            raise RuntimeError("a handler may open one transaction, and this one has done so")
-        self._opened = True
-        async with self._inbox.transaction(self._claim) as connection:
-            yield connection
-        self.committed = True
-
-
-async def _handle(endpoints: Endpoints, claim: Claim, transaction: HandlerTransaction) -> None:
-    if claim.failures > settings.max_attempts:
+async def _handle(
+    endpoints: Endpoints, claim: Claim, policy: Policy, transaction: HandlerTransaction
+) -> None:
+    if claim.failures > policy.max_attempts:
         raise RuntimeError("the last attempt never ended: its process died")
     endpoint = endpoints.get(claim.endpoint)
     if endpoint is None:
@@ -120,8 +125,9 @@ async def _handle(endpoints: Endpoints, claim: Claim, transaction: HandlerTransa
         payload=claim.payload,
         data=_parse(claim.payload),
         transaction=transaction,
+        then=transaction.then,
     )
-    await _run(endpoint.handler(event))
+    await _run(endpoint.handler(event), policy.handler_timeout_seconds)
 
 
 def _parse(payload: bytes) -> Any:
@@ -131,15 +137,15 @@ def _parse(payload: bytes) -> Any:
         return None  # such as a form: the verifier accepted it, and the handler has the payload
 
 
-async def _run(handler: Coroutine[Any, Any, None]) -> None:
-    """Wait for a handler, but no longer than `HANDLER_TIMEOUT_SECONDS`.
+async def _run(handler: Coroutine[Any, Any, None], timeout_seconds: float) -> None:
+    """Wait for a handler, but no longer than `HANDLER_TIMEOUT_SECONDS` or its endpoint's time-out.
 
     It has a task of its own. One that ignores its cancellation is left behind, and does not keep
     its place among those that are handled at a time.
     """
     task = asyncio.create_task(_only_exceptions(handler))
     try:
-        await asyncio.wait([task], timeout=settings.handler_timeout_seconds)
+        await asyncio.wait([task], timeout=timeout_seconds)
     except asyncio.CancelledError:
         await _cancel(task)
         raise
@@ -147,10 +153,17 @@ async def _run(handler: Coroutine[Any, Any, None]) -> None:
     if timed_out:
         await _cancel(task)
     if not task.done() or (timed_out and task.cancelled()):
-        raise TimeoutError("the handler took longer than HANDLER_TIMEOUT_SECONDS")
+        raise HandlerTimeoutError(timeout_seconds)
     if task.cancelled():
         raise RuntimeError("the handler was cancelled, but not by this service")
     task.result()
+
+
+class HandlerTimeoutError(TimeoutError):
+    """A handler was cancelled because its time was up."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"the handler took longer than HANDLER_TIMEOUT_SECONDS: {seconds:g} s")
 
 
 async def _only_exceptions(handler: Coroutine[Any, Any, None]) -> None:
@@ -170,18 +183,22 @@ async def _cancel(task: asyncio.Task[None]) -> None:
         logger.error("a handler ignores its cancellation, and is left behind")
 
 
-async def _record_failure(inbox: Inbox, claim: Claim, error: Exception, name: str) -> None:
+async def _record_failure(
+    inbox: Inbox, claim: Claim, policy: Policy, error: Exception, name: str
+) -> None:
     # The traceback is stored beside the payload and not logged: it may quote personal data.
     text = "".join(traceback.format_exception(error))[-MAX_ERROR_LENGTH:]
     storable = text.encode(errors="backslashreplace").decode().replace("\0", "\\0")
     kind = type(error).__name__
-    is_last = claim.failures >= settings.max_attempts
-    delay = backoff(claim.failures)
+    is_last = isinstance(error, Permanent) or claim.failures >= policy.max_attempts
+    delay = wait_after(error, claim.failures, policy)
     try:
         if is_last:
             await inbox.bury(claim, storable)
         else:
-            await inbox.retry(claim, delay, storable)
+            timed_out = isinstance(error, HandlerTimeoutError)
+            outcome = Outcome.TIMED_OUT if timed_out else Outcome.FAILED
+            await inbox.retry(claim, delay, storable, outcome)
     except LeaseLost:
         logger.error("%s: %s after it was done, or taken over", name, kind)
         return

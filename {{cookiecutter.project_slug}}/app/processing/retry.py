@@ -2,15 +2,23 @@
 
 import random
 
-from app.settings import settings
+from app.events import RetryAfter
+from app.processing.policy import Policy
 
 
-def backoff(failures: int) -> float:
+def wait_after(error: Exception, failures: int, policy: Policy) -> float:
+    """Return the seconds to wait after an error that was the last of so many failed attempts."""
+    if isinstance(error, RetryAfter):
+        return min(error.seconds, policy.retry_cap_seconds)
+    return backoff(failures, policy)
+
+
+def backoff(failures: int, policy: Policy) -> float:
     """Return the seconds to wait after so many failed attempts.
 
-    The wait doubles with each of them up to `RETRY_CAP_SECONDS`. Half of it is at random, so that
+    The wait doubles with each of them up to a cap. Half of it is at random, so that
     events that failed together are not repeated together.
     """
     doublings = min(failures - 1, 60)  # more would be too large a number
-    longest = min(settings.retry_cap_seconds, settings.retry_base_seconds * 2**doublings)
+    longest = min(policy.retry_cap_seconds, policy.retry_base_seconds * 2**doublings)
     return random.uniform(longest / 2, longest)  # noqa: S311

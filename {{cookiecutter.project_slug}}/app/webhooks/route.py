@@ -13,9 +13,10 @@ from opentelemetry import metrics
 from app.events import Delivery
 from app.inbox.group_commit import StoreUnavailable
 from app.inbox.inbox import Added, Inbox
+from app.inbox.retention import pruning
 from app.processing.dispatcher import dispatching
 from app.settings import settings
-from app.webhooks.endpoint import Endpoint, Endpoints, by_name
+from app.webhooks.endpoint import Endpoint, Endpoints, by_name, nobody
 from app.webhooks.refusals import Refused
 from app.webhooks.verifier import Verifier
 
@@ -37,7 +38,8 @@ def webhook_router(endpoints: Sequence[Endpoint]) -> APIRouter:
     router = APIRouter(lifespan=_lifespan(named), route_class=WebhookRoute, tags=["webhooks"])
     for endpoint in endpoints:
         _check(endpoint)
-        _add_route(router, endpoint)
+        if endpoint.verify is not nobody:
+            _add_route(router, endpoint)
     return router
 
 
@@ -141,10 +143,11 @@ def _answers(endpoint: Endpoint) -> dict[int | str, dict[str, Any]]:
 def _lifespan(endpoints: Endpoints) -> Callable[[FastAPI], Any]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Inbox]]:
-        inbox = Inbox()
+        inbox = Inbox(endpoints)
         await inbox.open()
-        async with dispatching(inbox, endpoints):
-            yield {"inbox": inbox}
+        with pruning():
+            async with dispatching(inbox, endpoints):
+                yield {"inbox": inbox}
         await inbox.close()
 
     return lifespan

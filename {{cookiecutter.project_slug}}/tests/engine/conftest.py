@@ -27,6 +27,7 @@ SETTINGS: dict[str, object] = {
     "poll_interval_seconds": 0.05,
     "requeue_after_seconds": 10,
     "grace_period_seconds": 2,
+    "prune_after_days": None,
 }
 
 Post = Callable[..., Awaitable[httpx2.Response]]

@@ -5,19 +5,21 @@ import logging
 import sys
 import time
 from contextlib import suppress
+from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from typer.testing import CliRunner
 
 from app.cli import cli
-from app.events import Delivery, Event
+from app.events import Delivery, Event, Permanent, RetryAfter
 from app.inbox.inbox import Inbox
 from app.processing.attempt import attempt, attempt_reference
 from app.settings import settings
 from app.webhooks.endpoint import Handler, by_name
 from tests.delivery import Database
 from tests.engine.conftest import Try
-from tests.engine.service import delivery, endpoint, handle
+from tests.engine.service import delivery, effects, endpoint, handle
 from tests.engine.store import make_due, stored, until
 
 pytestmark = pytest.mark.anyio
@@ -225,6 +227,105 @@ async def test_whatever_a_handler_raises_is_a_failed_attempt(
         assert (row.state, row.error is None) == ("pending", False)
 
     assert (await try_with(handler)).state == "dead"
+
+
+# What a handler can say
+
+
+async def give_up(event: Event) -> None:
+    raise Permanent("there is no such order")
+
+
+async def give_up_in_its_transaction(event: Event) -> None:
+    async with event.transaction() as db:
+        await db.execute(effects.insert().values(event_id=event.id))
+        raise Permanent("there is no such order")
+
+
+@pytest.mark.parametrize("handler", [give_up, give_up_in_its_transaction])
+async def test_an_event_that_its_handler_gives_up_is_dead_at_once_with_the_reason(
+    try_with: Try, database: Database, caplog: pytest.LogCaptureFixture, handler: Handler
+) -> None:
+    row = await try_with(handler)
+
+    assert (row.state, row.due_at, row.attempts) == ("dead", None, 1)
+    assert "Permanent: there is no such order" in row.error
+    assert "Permanent, dead: see python -m app show evt_1" in caplog.text
+    assert "no such order" not in caplog.text
+    assert await database.rows(sa.select(effects)) == []
+
+
+async def test_an_event_that_was_given_up_can_be_replayed(try_with: Try) -> None:
+    await try_with(give_up)
+
+    await asyncio.to_thread(CliRunner().invoke, cli, ["replay", "evt_1"])
+
+    assert (await try_with(handle)).state == "done"
+
+
+def retry_after(seconds: Any, *, in_transaction: bool = False) -> Handler:
+    """Return a handler that wants to be called again after so many seconds."""
+
+    async def postpone(event: Event) -> None:
+        if in_transaction:
+            async with event.transaction() as db:
+                await db.execute(effects.insert().values(event_id=event.id))
+                raise RetryAfter(seconds, "the quota is used up")
+        raise RetryAfter(seconds, "the quota is used up")
+
+    return postpone
+
+
+@pytest.mark.parametrize("in_transaction", [False, True])
+@pytest.mark.parametrize("seconds", [0, 0.5, 400, 10**400])
+async def test_a_handler_can_say_when_its_event_is_due_again(
+    try_with: Try, database: Database, seconds: float, in_transaction: bool
+) -> None:
+    row = await try_with(retry_after(seconds, in_transaction=in_transaction))
+
+    wait = min(seconds, settings.retry_cap_seconds)
+    assert row.due_at - time.time() == pytest.approx(wait, abs=0.4)
+    assert (row.state, row.failures) == ("pending", 1)
+    assert "the quota is used up" in row.error
+    assert await database.rows(sa.select(effects)) == []
+
+
+async def test_waits_that_a_handler_asks_for_count_as_attempts(try_with: Try) -> None:
+    for _ in range(settings.max_attempts - 1):
+        assert (await try_with(retry_after(1))).state == "pending"
+
+    assert (await try_with(retry_after(1))).state == "dead"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "problem"),
+    [
+        (-1, "ValueError: RetryAfter takes seconds from 0 up, not -1"),
+        (float("nan"), "ValueError: RetryAfter takes seconds from 0 up, not nan"),
+        (float("inf"), "ValueError: RetryAfter takes seconds from 0 up, not inf"),
+        ("30", "TypeError: RetryAfter takes a number of seconds, not str"),
+        (None, "TypeError: RetryAfter takes a number of seconds, not NoneType"),
+        (True, "TypeError: RetryAfter takes a number of seconds, not bool"),
+    ],
+)
+async def test_a_wait_that_makes_no_sense_is_a_failure_that_says_so(
+    try_with: Try, seconds: Any, problem: str
+) -> None:
+    row = await try_with(retry_after(seconds))
+
+    assert problem in row.error
+    assert settings.retry_base_seconds / 2 - 1 < row.due_at - time.time()
+
+
+async def test_what_a_handler_says_after_its_commit_comes_too_late(
+    try_with: Try, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def too_late(event: Event) -> None:
+        await handle(event)
+        raise Permanent("the mail bounced")
+
+    assert (await try_with(too_late)).state == "done"
+    assert "Permanent after it was done" in caplog.text
 
 
 async def test_an_event_whose_endpoint_was_removed_says_so(

@@ -20,8 +20,9 @@ from app import cli, samples
 from app.database import url
 from app.inbox.inbox import Inbox
 from app.inbox.table import webhook_events
+from app.webhooks.endpoint import Endpoint
 from tests.delivery import Database
-from tests.engine.service import application, delivery, endpoint
+from tests.engine.service import application, delivery, endpoint, handle
 from tests.engine.store import (
     CLOSED_PORT,
     connect_to,
@@ -146,17 +147,33 @@ async def test_export_writes_every_event_with_its_payload(monkeypatch: pytest.Mo
 
 
 @pytest.mark.usefixtures("three_events")
-async def test_prune_deletes_what_was_done_long_ago(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cli, "PAGE", 2)
-    assert await output("prune", "--days", "1") == "0 deleted\n"
-    assert await output("prune", "--days", "0") == "1 deleted\n"
+async def test_prune_empties_what_was_done_long_ago(database: Database) -> None:
+    assert await output("prune", "--days", "1") == "0 pruned, 0 deleted\n"
+    assert await output("prune", "--days", "0") == "1 pruned, 0 deleted\n"
+    assert '"state": "pruned"' in await output("events", "--json", "--state", "pruned")
 
     done = {"state": "done", "due_at": None, "finished_at": 0}
     await database.execute(sa.update(webhook_events).values(**done))
-    assert await output("prune") == "2 deleted\n"
+    assert await output("prune") == "3 pruned, 3 deleted\n"
     assert await database.rows(sa.select(webhook_events)) == []
+
+
+@on_sqlite("PostgreSQL uses the space again by itself")
+async def test_shrink_gives_space_back_to_the_disk(inbox: Inbox, database: Database) -> None:
+    for number in range(100):
+        await inbox.add("test", delivery(f"evt_{number}", padding="x" * 1000))
+    await database.execute(sa.delete(webhook_events))
+    [(before,)] = await database.rows(sa.text("PRAGMA freelist_count"))
+
+    await output("shrink")
+
+    [(after,)] = await database.rows(sa.text("PRAGMA freelist_count"))
+    assert (before > 20, after) == (True, 0)
+
+
+@on_postgresql("SQLite does not use the space again by itself")
+async def test_shrink_is_not_for_postgresql(database: Database) -> None:
+    assert "autovacuum" in await refusal("shrink")
 
 
 NOTHING_FINISHED = "none of these events is done or dead: see python -m app events"
@@ -238,7 +255,8 @@ async def test_a_server_that_does_not_answer_is_named(monkeypatch: pytest.Monkey
 def own_endpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Endpoints and a sample of the tests' own in the place of yours."""
     module: Any = ModuleType("app.endpoints")
-    module.endpoints = [endpoint(), endpoint(name="other")]
+    own = Endpoint("own", handler=handle)  # nobody can send to it
+    module.endpoints = [own, endpoint(), endpoint(name="other")]
     monkeypatch.setitem(sys.modules, "app.endpoints", module)
     monkeypatch.setattr(samples, "FIXTURES", tmp_path)
     (tmp_path / "test").mkdir()

@@ -13,6 +13,8 @@ from app.webhooks.endpoint import Endpoint, check_handlers
 from app.webhooks.route import webhook_router
 from tests.engine.service import SharedSecret, endpoint, handle
 
+NAN, INF = float("nan"), float("inf")
+
 
 def not_async(event: Event) -> None:
     """Handle nothing: it cannot be awaited."""
@@ -29,6 +31,23 @@ def not_async(event: Event) -> None:
         ({"name": "Test"}, "use lower-case letters, digits and hyphens for the name"),
         ({"name": "te/st"}, "use lower-case letters, digits and hyphens for the name"),
         ({"name": ""}, "use lower-case letters, digits and hyphens for the name"),
+        ({"max_attempts": 0}, "max_attempts must be a whole number from 1 up"),
+        ({"max_attempts": 2.0}, "max_attempts must be a whole number from 1 up"),
+        ({"max_attempts": True}, "max_attempts must be a whole number from 1 up"),
+        ({"concurrency": 0}, "concurrency must be a whole number from 1 up"),
+        ({"concurrency": "4"}, "concurrency must be a whole number from 1 up"),
+        ({"retry_base_seconds": 0}, "retry_base_seconds must be a number of seconds above 0"),
+        ({"retry_base_seconds": NAN}, "retry_base_seconds must be a number of seconds above 0"),
+        ({"retry_cap_seconds": INF}, "retry_cap_seconds must be a number of seconds above 0"),
+        ({"retry_cap_seconds": "1h"}, "retry_cap_seconds must be a number of seconds above 0"),
+        (
+            {"handler_timeout_seconds": -1},
+            "handler_timeout_seconds must be a number of seconds above 0",
+        ),
+        (
+            {"handler_timeout_seconds": True},
+            "handler_timeout_seconds must be a number of seconds above 0",
+        ),
     ],
 )
 def test_an_endpoint_that_cannot_work_is_refused(wrong: dict[str, Any], problem: str) -> None:

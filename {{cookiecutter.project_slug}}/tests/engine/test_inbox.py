@@ -4,6 +4,7 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from app.inbox.inbox import (
     DURABLE,
     OPERATIONS,
     Added,
+    DueCall,
     Inbox,
     LeaseLost,
     Reference,
@@ -27,8 +29,9 @@ from app.inbox.table import webhook_events
 from app.inbox.write_lock import WriteLock
 from app.inbox.writers import create_writer
 from app.settings import settings
+from app.webhooks.endpoint import by_name
 from tests.delivery import Database
-from tests.engine.service import delivery
+from tests.engine.service import delivery, endpoint
 from tests.engine.store import locked, make_due, on_postgresql, on_sqlite, stored
 
 pytestmark = pytest.mark.anyio
@@ -189,7 +192,8 @@ async def test_only_an_acknowledgement_waits_for_the_disk(inbox: Inbox) -> None:
     await asyncio.gather(
         commits.call(record, None), commits.call(_add, ("test", delivery("evt_1")))
     )
-    await asyncio.gather(commits.call(record, None), commits.call(_claim_due, 1))
+    claim = DueCall(1, inbox._claimant)
+    await asyncio.gather(commits.call(record, None), commits.call(_claim_due, claim))
     await commits.close()
 
     assert levels == ([FULL, NORMAL] if is_sqlite else ["on", "off"])
@@ -538,6 +542,8 @@ async def test_a_late_report_that_a_message_could_not_be_published_changes_nothi
 
 # The work of a statement does not grow with the table
 
+WHOLE_TABLE = r"SCAN webhook_events(?! USING)|SCAN old(?! USING)|Seq Scan on webhook_events"
+
 
 @pytest.fixture
 def statements() -> Iterator[list[str]]:
@@ -589,8 +595,26 @@ async def test_no_statement_reads_the_whole_table(
         pass
 
     assert len(plans) > 8
-    whole_table = r"SCAN webhook_events(?! USING)|SCAN old(?! USING)|Seq Scan on webhook_events"
-    assert [plan for plan in plans if re.search(whole_table, plan)] == []
+    assert [plan for plan in plans if re.search(WHOLE_TABLE, plan)] == []
+
+
+async def test_no_statement_about_slots_reads_the_whole_table(
+    database: Database, plans: list[str]
+) -> None:
+    waiting = {"endpoint": "test", "event_type": "a.type", "payload": b"{}", "due_at": 1e12}
+    rows = [waiting | {"event_id": f"waiting_{number}"} for number in range(3000)]
+    with database.engine.begin() as connection:
+        connection.execute(sa.insert(webhook_events), rows)
+        connection.exec_driver_sql("ANALYZE")
+
+    inbox = Inbox(by_name([replace(endpoint(), concurrency=2)]))
+    await fill(inbox, 4)
+    assert len(await inbox.claim_due(1)) == len(await inbox.dispatch_due()) == 1
+    assert await inbox.claim_next("test") is None
+    await inbox.close()
+
+    assert len(plans) > 8
+    assert [plan for plan in plans if re.search(WHOLE_TABLE, plan)] == []
 
 
 async def test_what_no_worker_takes_is_dispatched_again(

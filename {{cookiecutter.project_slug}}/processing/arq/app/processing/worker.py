@@ -17,6 +17,7 @@ from app.processes import let_threads_take_turns
 from app.processing.attempt import attempt_reference
 from app.processing.broker import for_workers, to_json
 from app.processing.broker import settings as broker
+from app.processing.policy import policy_of
 from app.processing.queue import ATTEMPT
 from app.settings import settings
 from app.webhooks.endpoint import Endpoint, by_name
@@ -32,6 +33,7 @@ def make_worker(endpoints: Sequence[Endpoint]) -> type:
         SystemExit: two endpoints have the same name, or `BROKER_URL` cannot be used.
     """
     named = by_name(endpoints)
+    longest = max(policy_of(endpoint).handler_timeout_seconds for endpoint in (None, *endpoints))
 
     async def attempt(ctx: dict[Any, Any], *args: Any, **_: Any) -> None:
         await attempt_reference(ctx["inbox"], named, Reference(*args))
@@ -39,6 +41,7 @@ def make_worker(endpoints: Sequence[Endpoint]) -> type:
     class WorkerSettings:
         """See https://arq-docs.helpmanual.io/#arq.worker.Worker."""
 
+        ctx: ClassVar = {"endpoints": named}
         functions: ClassVar = [func(attempt, name=ATTEMPT, keep_result=0, max_tries=1)]
         queue_name = broker.queue_name
         queue_read_limit = 2 * QUEUE_WINDOW  # messages in progress stay in the queue
@@ -47,7 +50,7 @@ def make_worker(endpoints: Sequence[Endpoint]) -> type:
         job_deserializer = staticmethod(json.loads)
         keep_result = 0
         max_jobs = settings.concurrency
-        job_timeout = settings.handler_timeout_seconds + MESSAGE_SECONDS
+        job_timeout = longest + settings.poll_interval_seconds + MESSAGE_SECONDS
         job_completion_wait = math.ceil(settings.grace_period_seconds)
         poll_delay = 0.1  # seconds
         on_startup = start
@@ -64,7 +67,7 @@ async def start(context: dict[str, Any]) -> None:
     configure_logging()
     logging.getLogger("arq").propagate = False  # it writes its own lines
     let_threads_take_turns()
-    inbox = Inbox()
+    inbox = Inbox(context["endpoints"])
     await inbox.open()
     context["inbox"] = inbox
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
@@ -55,6 +56,30 @@ async def test_a_flood_is_handled_a_few_events_at_a_time(inbox: Inbox, database:
         await until(lambda: ended == 5 * settings.concurrency)
 
     assert most == settings.concurrency
+    assert await states(database) == {"done"}
+
+
+async def test_an_endpoint_with_a_limit_is_handled_so_many_events_at_a_time(
+    database: Database,
+) -> None:
+    running = most = ended = 0
+
+    async def count(event: Event) -> None:
+        nonlocal running, most, ended
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.005)
+        running -= 1
+        ended += 1
+
+    endpoints = by_name([replace(endpoint(count), concurrency=2)])
+    inbox = Inbox(endpoints)
+    await fill(inbox, 12)
+    async with dispatching(inbox, endpoints):
+        await until(lambda: ended == 12)
+    await inbox.close()
+
+    assert most == 2
     assert await states(database) == {"done"}
 
 

@@ -94,7 +94,7 @@ class HandlerLoop:
             raise SystemExit("handlers share one event loop: leave out --pool")
         let_threads_take_turns()
         self._loop = asyncio.new_event_loop()
-        self._inbox = Inbox()
+        self._inbox = Inbox(self._endpoints)
         self._loop.run_until_complete(self._inbox.open())
         threading.Thread(target=self._run, name="handlers", daemon=True).start()
 

@@ -1,0 +1,96 @@
+"""What is on record about events: their lives, and who had them replayed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from app.database import NOW, insert
+from app.inbox.table import webhook_attempts, webhook_events, webhook_replays
+
+columns = webhook_events.c
+now = sa.literal_column(NOW, sa.Double)
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Something that happened to an event. Times are in seconds since the epoch."""
+
+    at: float
+    what: str
+    """received, replayed, or attempt and its number."""
+    outcome: str = ""
+    """How an attempt ended: see `webhook_attempts`, or `in progress`."""
+    ended_at: float | None = None
+    who: str = ""
+    """Who replayed it, or the process that attempted it, as `host:pid`."""
+    error: str = ""
+    """The traceback of an attempt, or why it was released."""
+
+
+def life(connection: sa.Connection, event: sa.Row[Any]) -> list[Moment]:
+    """Return what happened to an event, in order of time."""
+    moments = [Moment(event.received_at, "received")]
+    attempts = sa.select(webhook_attempts).where(webhook_attempts.c.event == event.id)
+    for row in connection.execute(attempts.order_by(webhook_attempts.c.number)):
+        what = f"attempt {row.number}"
+        error = row.error or ""
+        moments.append(
+            Moment(row.started_at, what, row.outcome, row.ended_at, row.worker or "", error)
+        )
+    replays = sa.select(webhook_replays).where(webhook_replays.c.event == event.id)
+    moments += [
+        Moment(row.replayed_at, "replayed", who=row.replayed_by)
+        for row in connection.execute(replays.order_by(webhook_replays.c.id))
+    ]
+    if event.started_at is not None and event.state != "dead":
+        outcome = "in progress" if event.state == "pending" else "done"
+        what = f"attempt {event.attempts}"
+        moments.append(
+            Moment(event.started_at, what, outcome, event.finished_at, event.worker or "")
+        )
+    return sorted(moments, key=lambda moment: moment.at)
+
+
+def replay(
+    connection: sa.Connection, chosen: sa.ColumnElement[bool], replayed_by: str
+) -> Sequence[int]:
+    """Let finished events be handled again, with new attempts. Return their ids in the table.
+
+    Args:
+        chosen: Which ones. Of these, pending and pruned ones are left alone.
+        replayed_by: Who wants it, for the record.
+    """
+    # The attempt that was successful is on record in the event's row, which is needed again.
+    successes = sa.select(
+        columns.id,
+        columns.attempts,
+        columns.started_at,
+        columns.finished_at,
+        columns.worker,
+        columns.state,
+    ).where(chosen, columns.state == "done", columns.started_at.is_not(None))
+    names = ["event", "number", "started_at", "ended_at", "worker", "outcome"]
+    keep = insert(webhook_attempts).from_select(names, successes).on_conflict_do_nothing()
+    connection.execute(keep)
+
+    again = (
+        sa.update(webhook_events)
+        .where(chosen, columns.state.in_(["done", "dead"]))
+        .values(
+            state="pending",
+            due_at=now,
+            failures=0,
+            queued=False,
+            has_slot=False,
+            started_at=None,
+            finished_at=None,
+        )
+        .returning(columns.id)
+    )
+    ids = connection.scalars(again).all()
+    if ids:
+        rows = [{"event": event, "replayed_by": replayed_by} for event in ids]
+        connection.execute(sa.insert(webhook_replays), rows)
+    return ids
