@@ -10,8 +10,8 @@ MUTANTS = [
     Mutant(
         "NaN is JSON",
         "app/events.py",
-        "json.loads(payload.decode(), parse_constant=_refuse_constant)",
-        "json.loads(payload.decode())",
+        "json.JSONDecoder(parse_constant=_refuse_constant)",
+        "json.JSONDecoder()",
         EVENTS,
     ),
     Mutant(

@@ -123,4 +123,12 @@ MUTANTS = [
         QUEUE,
         processing="arq",
     ),
+    Mutant(
+        "a connection that is lost while a message is taken ends the worker",
+        "app/processing/broker.py",
+        "            with suppress(WatchError):\n",
+        "            if True:\n",
+        QUEUE,
+        processing="arq",
+    ),
 ]

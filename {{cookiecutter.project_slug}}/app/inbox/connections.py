@@ -22,6 +22,10 @@ from app.inbox import sqlite_driver
 # In a stricter level, PostgreSQL would fail the second of two transactions with the same event.
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
 
+# The server shuts down, or somebody ends the session:
+# https://www.postgresql.org/docs/current/errcodes-appendix.html
+OPERATOR_INTERVENTION = "57P"
+
 
 class Connections:
     """As many open connections as there were transactions at the same time."""
@@ -89,7 +93,9 @@ class Connections:
             self._idle.append(opened)  # another process writes: there is no transaction yet
             raise OperationalError(opening, None, error) from error
         except psycopg.OperationalError as error:
-            is_lost = bool(getattr(driver, "broken", False))
+            is_lost = _is_lost(cast("psycopg.AsyncConnection[Any]", driver), error)
+            if is_lost:
+                await connection.invalidate()
             await _close(connection)
             raise OperationalError(opening, None, error, connection_invalidated=is_lost) from error
         except BaseException:
@@ -103,6 +109,11 @@ async def _begin_on_postgresql(driver: psycopg.AsyncConnection[Any], opening: st
     while cursor.nextset():
         pass
     return cursor.rowcount
+
+
+def _is_lost(driver: psycopg.AsyncConnection[Any], error: psycopg.OperationalError) -> bool:
+    """Tell whether the server has closed the connection, or is about to."""
+    return driver.broken or (error.sqlstate or "").startswith(OPERATOR_INTERVENTION)
 
 
 def _opened(connection: AsyncConnection) -> sa.Connection:

@@ -3,8 +3,10 @@
 import json
 import logging
 import tomllib
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from importlib import resources
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from arq import ArqRedis, create_pool
 from arq.connections import RedisSettings
@@ -13,7 +15,7 @@ from redis.asyncio.connection import SSLConnection, UnixDomainSocketConnection, 
 from redis.asyncio.retry import Retry
 from redis.backoff import ConstantBackoff
 from redis.exceptions import ConnectionError as RedisDown
-from redis.exceptions import OutOfMemoryError, ReadOnlyError, TimeoutError
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, TimeoutError, WatchError
 
 from app.settings import Settings, load
 
@@ -21,6 +23,8 @@ USABLE = "redis://:password@host:6379"
 CONNECT_SECONDS = 5
 RETRY_SECONDS = 1
 FOR_EVER = 1_000_000_000  # tries to connect
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -94,8 +98,31 @@ def for_workers() -> RedisSettings:
     patient.conn_retries = FOR_EVER
     patient.conn_retry_delay = RETRY_SECONDS
     patient.retry_on_error = [OSError, RedisDown, TimeoutError, ReadOnlyError, OutOfMemoryError]
-    patient.retry = Retry(LoggedBackoff(RETRY_SECONDS), FOR_EVER)
+    patient.retry = PatientRetry(LoggedBackoff(RETRY_SECONDS), FOR_EVER)
     return patient
+
+
+class PatientRetry(Retry):
+    """Goes on after a connection that was lost between WATCH and EXEC.
+
+    redis-py raises `WatchError` then, and with it arq's worker would end. To watch nothing is
+    harmless here: the inbox decides which of two workers may attempt an event.
+    """
+
+    async def call_with_retry(
+        self,
+        do: Callable[[], Awaitable[T]],
+        fail: Callable[..., Any],
+        *arguments: Any,
+        **options: Any,
+    ) -> T:
+        """Return what `do` returns; connect again as often as it takes."""
+
+        async def fail_quietly(*problem: Any) -> None:
+            with suppress(WatchError):
+                await fail(*problem)
+
+        return await super().call_with_retry(do, fail_quietly, *arguments, **options)
 
 
 class LoggedBackoff(ConstantBackoff):

@@ -11,6 +11,7 @@ from arq import ArqRedis, create_pool
 from arq.worker import Worker, create_worker
 from fakeredis import TcpFakeServer
 from redis.exceptions import ConnectionError as RedisDown
+from redis.exceptions import WatchError
 
 from app.events import Event
 from app.inbox.inbox import Inbox, Reference
@@ -220,6 +221,26 @@ def test_a_url_is_read_as_redis_reads_it(monkeypatch: pytest.MonkeyPatch) -> Non
     assert (read.username, read.password) == ("me", "p@ss")
     assert read.ssl
     assert read.ssl_check_hostname
+
+
+async def test_a_connection_that_is_lost_while_a_message_is_taken_ends_no_worker(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(broker, "RETRY_SECONDS", 0)
+    retry = broker.for_workers().retry
+    assert retry is not None
+    answers = iter([RedisDown(), b"1"])
+
+    async def execute() -> bytes:
+        answer = next(answers)
+        if isinstance(answer, bytes):
+            return answer
+        raise answer
+
+    async def fail(_: Exception) -> None:
+        raise WatchError  # as a pipeline does that watches a key
+
+    assert await retry.call_with_retry(execute, fail) == b"1"
 
 
 def test_a_worker_lets_its_attempts_end(monkeypatch: pytest.MonkeyPatch, redis_url: str) -> None:
