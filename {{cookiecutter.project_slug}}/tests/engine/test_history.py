@@ -183,6 +183,23 @@ async def test_who_had_an_event_replayed_is_on_record(try_with: Try, database: D
     assert row.replayed_at == pytest.approx(time.time(), abs=5)
 
 
+async def test_a_user_without_a_name_can_replay_an_event(
+    try_with: Try, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container that runs under any number."""
+
+    def no_name() -> str:
+        raise KeyError("getpwuid(): uid not found: 4711")
+
+    monkeypatch.setattr(getpass, "getuser", no_name)
+    await try_with(give_up)
+
+    await command("replay", "evt_1")
+
+    [row] = await database.rows(sa.select(webhook_replays))
+    assert row.replayed_by == f"unknown@{socket.gethostname()}"
+
+
 async def test_a_replay_loses_no_attempt_from_the_record(try_with: Try, database: Database) -> None:
     for handler in (fail, handle):
         await try_with(handler)
