@@ -2,8 +2,8 @@
 
 from mutants.mutant import ENGINE, Mutant
 
-ANSWERS, INBOX, LOGS, TRANSACTIONS = (
-    f"{ENGINE}{name}.py" for name in ("answers", "inbox", "logs", "transactions")
+ANSWERS, INBOX, LOGS, RETENTION, TRANSACTIONS = (
+    f"{ENGINE}{name}.py" for name in ("answers", "inbox", "logs", "retention", "transactions")
 )
 
 MUTANTS = [
@@ -95,5 +95,33 @@ MUTANTS = [
         '        return not getattr(endpoint.verify, "body_may_vary", False)\n',
         "        return True\n",
         LOGS,
+    ),
+    Mutant(
+        "what was pruned is taken for another event",
+        "app/inbox/inbox.py",
+        '    if stored is None or stored.state == "pruned":\n',
+        "    if stored is None:\n",
+        RETENTION,
+    ),
+    Mutant(
+        "pruning forgets ids at once",
+        "app/inbox/retention.py",
+        "    forgotten_at = now - max(days, keep_ids_days) * DAY_SECONDS\n",
+        "    forgotten_at = now - days * DAY_SECONDS\n",
+        RETENTION,
+    ),
+    Mutant(
+        "pruning leaves the errors of attempts",
+        "app/inbox/retention.py",
+        "            for table in (webhook_attempts, webhook_replays):\n",
+        "            for table in ():\n",
+        RETENTION,
+    ),
+    Mutant(
+        "a pruned event is replayed without its payload",
+        "app/inbox/history.py",
+        '        .where(chosen, columns.state.in_(["done", "dead"]))\n',
+        "        .where(chosen, columns.due_at.is_(None))\n",
+        RETENTION,
     ),
 ]

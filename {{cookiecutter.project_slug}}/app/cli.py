@@ -158,10 +158,19 @@ def replay(
         raise SystemExit("name the events to replay, or use --dead for all dead ones")
     chosen = columns.state == "dead" if dead else columns.event_id.in_(event_ids or [])
     with _connect() as connection:
-        ids = history.replay(connection, chosen, f"{getpass.getuser()}@{socket.gethostname()}")
+        ids = history.replay(connection, chosen, _who())
     if not ids:
         raise SystemExit("none of these events is done or dead: see python -m app events")
     typer.echo(f"{len(ids)} to be handled again")
+
+
+def _who() -> str:
+    """Return user and host, for the record."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError, ImportError):  # a container's user need not have a name
+        user = "unknown"
+    return f"{user}@{socket.gethostname()}"
 
 
 @cli.command()
