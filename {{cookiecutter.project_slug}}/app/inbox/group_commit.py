@@ -18,8 +18,8 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError
 
 from app.database import is_sqlite
 from app.inbox.engines import create_engine
-from app.inbox.table import create_tables
 from app.inbox.write_lock import WriteLock
+from app.schema import SchemaUnusable, prepare
 
 MAX_BATCH = 100  # calls
 CLOSE_SECONDS = 5
@@ -63,7 +63,7 @@ class GroupCommit:
         self._write_lock = write_lock
         self._durable = durable
         self._engine = create_engine(durable=durable)
-        self._tables_exist = False
+        self._schema_is_ready = False
         self._waiting: list[_Call] = []
         self._committing: asyncio.Task[None] | None = None
         self._closed = False
@@ -86,8 +86,8 @@ class GroupCommit:
         return await call.result
 
     async def open(self) -> None:
-        """Connect, and create the tables that are missing. Raises whatever goes wrong."""
-        await self._thread.run(self._create_tables)
+        """Connect, and check the schema. Raises whatever goes wrong."""
+        await self._thread.run(self._prepare_schema)
 
     async def close(self) -> None:
         """Wait for the batch that is being committed, and disconnect.
@@ -120,9 +120,12 @@ class GroupCommit:
 
     def _commit(self, batch: list[_Call]) -> list[Any]:
         try:
-            if not self._tables_exist:
-                self._create_tables()
+            if not self._schema_is_ready:
+                self._prepare_schema()
             return self._transact(batch)
+        except SchemaUnusable as error:
+            logger.error("the database did not commit: %s", error)
+            return [StoreUnavailable("the schema")] * len(batch)
         except Exception as error:
             if len(batch) > 1 and not _is_away(error):
                 # One of them is at fault: it is not to fail the others.
@@ -146,10 +149,9 @@ class GroupCommit:
                     outcomes.update(zip(calls, results, strict=True))
         return [outcomes[call] for call in batch]
 
-    def _create_tables(self) -> None:
-        with self._engine.begin() as connection:
-            create_tables(connection)
-        self._tables_exist = True
+    def _prepare_schema(self) -> None:
+        prepare(self._engine)
+        self._schema_is_ready = True
 
 
 def _settle(result: asyncio.Future[Any], outcome: object) -> None:

@@ -1,4 +1,4 @@
-"""The table of events.
+"""The table of events. A change of it needs a revision in `migrations/versions`.
 
 An event is pending, done or dead. While it is pending, `due_at` says when it needs attention:
 when it may be attempted, or when the lease of the attempt in progress expires.
@@ -7,9 +7,7 @@ Times are in seconds since the epoch, by the database's clock.
 
 import sqlalchemy as sa
 
-from app.database import NOW, is_sqlite, metadata
-
-SCHEMA_LOCK = 453857734520  # any number, the same in all processes
+from app.database import NOW, metadata
 
 now = sa.text(NOW)
 
@@ -53,12 +51,3 @@ sa.Index(
     sqlite_where=_is_queued,
     postgresql_where=_is_queued,
 )
-
-
-def create_tables(connection: sa.Connection) -> None:
-    """Create the tables that are missing. Any number of processes may do so at the same time."""
-    if is_sqlite:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-    else:
-        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({SCHEMA_LOCK})")
-    metadata.create_all(connection)
