@@ -18,6 +18,7 @@ from alembic.script import ScriptDirectory
 import app.endpoints  # noqa: F401  its handlers import your tables
 from app import schema
 from app.database import is_sqlite, metadata, url
+from app.inbox import engines
 from app.inbox.engines import create_engine
 from app.inbox.group_commit import StoreUnavailable
 from app.inbox.inbox import Added, Inbox
@@ -25,7 +26,7 @@ from app.schema import ENGINE, HISTORIES, YOURS, History, applied_revisions, mig
 from app.settings import settings
 from tests.delivery import Database
 from tests.engine.service import delivery
-from tests.engine.store import connect_to, on_postgresql, on_sqlite
+from tests.engine.store import connect_to, locked, on_postgresql, on_sqlite
 from tests.engine.test_cli import output
 
 pytestmark = pytest.mark.anyio
@@ -358,17 +359,17 @@ async def test_a_revision_that_fails_leaves_nothing_behind(
 async def test_a_revision_that_has_to_wait_for_a_table_lets_others_pass(
     empty: sa.Engine, longer: History, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    migrate()
+    inbox = Inbox()
+    await inbox.open()
     use(longer, monkeypatch)
     monkeypatch.setattr(schema, "LOCK_TIMEOUT_MS", 50)
     monkeypatch.setattr(schema, "LOCK_PAUSE_SECONDS", 0.05)
-    inbox = Inbox()
     with empty.connect() as somebody:
         somebody.exec_driver_sql("SELECT * FROM webhook_events")
         migrating = asyncio.create_task(asyncio.to_thread(migrate))
         for number in range(5):
             await asyncio.sleep(0.05)
-            async with asyncio.timeout(0.5):
+            async with asyncio.timeout(1):
                 await inbox.add("test", delivery(f"evt_{number}"))
         assert not migrating.done()
     await migrating
@@ -376,16 +377,38 @@ async def test_a_revision_that_has_to_wait_for_a_table_lets_others_pass(
     await inbox.close()
 
 
-@on_sqlite("PostgreSQL's is away in other ways")
-async def test_a_database_that_is_locked_is_not_taken_for_an_old_one(
-    empty: sa.Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@on_sqlite("PostgreSQL is away if nobody listens")
+@pytest.mark.parametrize(
+    ("limit", "line"),
+    [
+        ("ack_deadline_seconds", "the database does not answer; trying again"),
+        ("CONNECT_SECONDS", "the database is away: OperationalError: database is locked"),
+    ],
+)
+async def test_a_database_that_is_locked_does_not_stop_the_start(
+    empty: sa.Engine,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    limit: str,
+    line: str,
 ) -> None:
-    monkeypatch.setattr("app.inbox.engines.CONNECT_SECONDS", 0)
-    with empty.connect() as connection:
-        connection.exec_driver_sql("PRAGMA user_version")
-    inbox = Inbox()
-    with closing(sqlite3.connect(tmp_path / "empty.db", isolation_level=None)) as another:
+    file = tmp_path / "empty.db"
+    with monkeypatch.context() as patch, closing(sqlite3.connect(file)) as another:
+        another.execute("PRAGMA journal_mode = WAL")
         another.execute("BEGIN IMMEDIATE")
-        await inbox.open()  # which only logs it
+        patch.setattr(settings if limit.islower() else engines, limit, 0.1)
+        inbox = Inbox()
+        await inbox.open()
+
+    assert f"DATABASE_URL: {line}" in caplog.text
     assert await inbox.add("test", delivery()) is Added.NEW
+    await inbox.close()
+
+
+async def test_a_start_that_finds_nothing_to_migrate_waits_for_no_lock(database: Database) -> None:
+    with locked(database):
+        inbox = Inbox()
+        async with asyncio.timeout(2):
+            await inbox.open()
     await inbox.close()
