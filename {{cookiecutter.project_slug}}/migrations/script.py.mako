@@ -11,11 +11,9 @@ down_revision: str | Sequence[str] | None = ${repr(down_revision)}
 branch_labels: str | Sequence[str] | None = ${repr(branch_labels)}
 depends_on: str | Sequence[str] | None = ${repr(depends_on)}
 
-
 def upgrade() -> None:
     """Upgrade the schema."""
     ${upgrades if upgrades else "pass"}
-
 
 def downgrade() -> None:
     """Downgrade the schema."""
