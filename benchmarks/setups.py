@@ -70,7 +70,12 @@ def worker(command: str, ready: str) -> Program:
     return Program("worker", f"{{bin}}/{command}", ready)
 
 
-TEMPLATE = Setup("this template", (web("app.main"),), processing="background")
+# The table of the effects is there already.
+MIGRATE = (
+    "{bin}/python -m alembic --name engine upgrade head",
+    "{bin}/python -m alembic stamp head",
+)
+TEMPLATE = Setup("this template", (web("app.main"),), processing="background", prepare=MIGRATE)
 TEMPLATE_WORKERS = {
     "celery": worker("celery -A app.worker worker", r"\[queues\]"),
     "arq": worker("arq app.worker.WorkerSettings", "Starting worker for"),
@@ -84,6 +89,7 @@ def template(processing: str, broker: str) -> Setup:
         databases=(POSTGRESQL,),
         broker=broker,
         processing=processing,
+        prepare=MIGRATE,
         shown=(processing,),
     )
 

@@ -20,7 +20,10 @@ def test_processes_that_begin_at_once_on_an_empty_database_handle_five_hundred_c
         "await leave_effect(event)",
         webs=PROCESSES - workers,
         workers=workers,
-        settings={"ACK_DEADLINE_SECONDS": "10"},  # the sender makes the machine busy
+        settings={
+            "ENVIRONMENT": "development",  # where each process migrates at its start
+            "ACK_DEADLINE_SECONDS": "10",  # the sender makes the machine busy
+        },
     ) as service:
         for port in service.ports:
             assert [answer.status for answer in deliver([port], f"evt_{port}")] == [200]

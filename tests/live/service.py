@@ -75,6 +75,25 @@ async def handle(event: Event) -> None:
 {body}
 '''
 
+REVISION = '''"""The table of the tests' handlers."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+
+
+def upgrade() -> None:
+    """Create it."""
+    op.create_table("effects", sa.Column("event_id", sa.Text, nullable=False))
+
+
+def downgrade() -> None:
+    """Drop it."""
+    op.drop_table("effects")
+'''
+
 # Leaves a row for each time it is carried out, and fails now and then when it has done so.
 RECORDING = """
     await asyncio.sleep(random.uniform(0, 0.3))
@@ -124,6 +143,7 @@ def project_with(
     project.share_environment(install(Variant("stripe", answers["processing"])).path / ".venv")
     body = indent(dedent(handler).strip("\n"), "    ")
     project.write("app/handlers/stripe.py", HANDLER.replace("{body}", body))
+    project.write("migrations/versions/0002_effects.py", REVISION)
     return project
 
 
@@ -166,6 +186,8 @@ class Service:
         self._processes: list[Process] = []
 
     def __enter__(self) -> Self:
+        if self.settings["ENVIRONMENT"] == "production":
+            self.run("app migrate")
         self._processes = [self._start(command) for command in self._commands]
         try:
             self.wait_until_at_work()

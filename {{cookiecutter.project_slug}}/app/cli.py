@@ -19,16 +19,19 @@ from rich.table import Column, Table
 
 from app.database import is_sqlite, url
 from app.inbox import history, retention
-from app.inbox.engines import create_engine
+from app.inbox.engines import create_engine, is_temporary, unusable
 from app.inbox.table import webhook_events
+from app.logs import configure_logging
 from app.samples import sample, sample_files
+from app.schema import COMMAND, HISTORIES, SchemaUnusable, applied_revisions
+from app.schema import migrate as migrate_schema
 from app.webhooks.endpoint import Endpoint, nobody
 
 PAGE = 500  # events at a time: the service is not kept waiting
 SEND_TIMEOUT_SECONDS = 30
 NEVER_STARTED = (
     "DATABASE_URL names a database without the table of events:"
-    " start the service once, or go to the folder in which it runs"
+    f" run {COMMAND}, or go to the folder in which the service runs"
 )
 
 State = Literal["pending", "done", "dead", "pruned"]
@@ -205,6 +208,27 @@ def shrink() -> None:
         raise SystemExit("DATABASE_URL names PostgreSQL, whose autovacuum uses the space again")
     with _engine() as engine, engine.connect() as connection:
         connection.execution_options(isolation_level="AUTOCOMMIT").exec_driver_sql("VACUUM")
+
+
+@cli.command()
+def migrate() -> None:
+    """Apply the revisions that the database lacks, and say which it has then."""
+    configure_logging()
+    engine = create_engine()
+    try:
+        migrate_schema()
+        with engine.connect() as connection:
+            applied = [applied_revisions(connection, each) for each in HISTORIES]
+    except SchemaUnusable as error:
+        raise SystemExit(f"DATABASE_URL: {error}") from None
+    except sa.exc.DBAPIError as error:
+        if not is_temporary(error):
+            raise
+        raise SystemExit(f"DATABASE_URL: the database is away: {unusable(error)}") from None
+    finally:
+        engine.dispose()
+    for each, revisions in zip(HISTORIES, applied, strict=True):
+        typer.echo(f"{each.name}: {', '.join(sorted(revisions)) or 'nothing'}")
 
 
 def _execute(statement: sa.Executable) -> list[dict[str, Any]]:

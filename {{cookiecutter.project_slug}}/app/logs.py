@@ -8,3 +8,4 @@ FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 def configure_logging(level: int | str = logging.INFO) -> None:
     """Set up logging, unless somebody has. Only entry points call this."""
     logging.basicConfig(format=FORMAT, level=level)
+    logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)  # its own parts

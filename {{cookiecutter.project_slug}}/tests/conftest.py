@@ -51,8 +51,9 @@ if broker := dotenv_values(ROOT / ".env.example").get("BROKER_URL"):
 for variable in re.findall(r'"(\w+_SECRETS?)"', (ROOT / "app/endpoints.py").read_text("utf-8")):
     os.environ[variable] = "whsec_dGhlLXNlY3JldC1vZi10aGUtdGVzdHMh"
 
-from app.database import is_sqlite  # noqa: E402
+from app.database import is_sqlite, metadata  # noqa: E402
 from app.inbox.engines import create_engine  # noqa: E402
+from app.schema import migrate  # noqa: E402
 from tests.delivery import Database, Deliver, NoQueue, running  # noqa: E402
 
 
@@ -64,10 +65,14 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session")
 def engine() -> Iterator[sa.Engine]:
-    """Connections to the database that are not the service's."""
+    """Connections to the database that are not the service's. Its schema is that of revisions."""
+    migrate()
     engine = create_engine()
     if is_sqlite:
         sa.event.listen(engine, "connect", do_not_wait_for_the_disk)
+    if missing := set(metadata.tables) - set(sa.inspect(engine).get_table_names()):
+        names = ", ".join(sorted(missing))
+        pytest.exit(f'no revision makes {names}: alembic revision --autogenerate -m "{names}"', 1)
     yield engine
     engine.dispose()
 

@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from app.database import metadata
 from app.inbox.inbox import Claim, Inbox
-from app.inbox.table import create_tables, webhook_events
+from app.inbox.table import webhook_events
 from app.processing.attempt import attempt
 from app.processing.queue import Queue
 from app.samples import sample, sample_files
@@ -39,9 +39,8 @@ class Database:
         await asyncio.to_thread(self._run, statement)
 
     def empty(self) -> None:
-        """Create the tables that are missing, and delete all rows."""
+        """Delete all rows."""
         with self.engine.begin() as connection:
-            create_tables(connection)
             for table in reversed(metadata.sorted_tables):
                 connection.execute(sa.delete(table))
 

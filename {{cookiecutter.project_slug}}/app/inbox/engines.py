@@ -98,5 +98,5 @@ def unusable(error: Exception) -> str:
     if is_sqlite:
         return f"{message}: {url.database} and its folder must exist, or be writable"
     if getattr(getattr(error, "orig", None), "sqlstate", None) == "42501":
-        return f"{message}: GRANT CREATE ON SCHEMA public to the role, or create the tables for it"
+        return f"{message}: GRANT CREATE ON SCHEMA public to the role, or migrate as another"
     return f"{message}: check user, password, database and options"

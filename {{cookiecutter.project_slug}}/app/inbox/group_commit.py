@@ -13,9 +13,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError
 
-from app.inbox.table import create_tables
 from app.inbox.write_lock import WriteLock
-from app.inbox.writers import create_writer, settle
+from app.inbox.writers import create_writer, in_a_thread, settle
+from app.schema import SchemaUnusable, prepare
 
 MAX_BATCH = 100  # calls
 CLOSE_SECONDS = 5
@@ -59,7 +59,7 @@ class GroupCommit:
         self._durable = durable
         self._write_lock = write_lock
         self._writer = create_writer()
-        self._tables_exist = False
+        self._schema_is_ready = False
         self._waiting: list[_Call] = []
         self._committing: asyncio.Task[None] | None = None
         self._closed = False
@@ -81,8 +81,8 @@ class GroupCommit:
         return await call.result
 
     async def open(self) -> None:
-        """Connect, and create the tables that are missing. Raises whatever goes wrong."""
-        await self._create_tables()
+        """Connect, and check the schema. Raises whatever goes wrong."""
+        await self._prepare_schema()
 
     async def close(self) -> None:
         """Wait for the batch that is being committed, and disconnect.
@@ -115,9 +115,12 @@ class GroupCommit:
     async def _commit(self, batch: list[_Call]) -> list[Any]:
         durable = any(call.operation in self._durable for call in batch)
         try:
-            if not self._tables_exist:
-                await self._create_tables()
+            if not self._schema_is_ready:
+                await self._prepare_schema()
             return await self._writer.write(partial(self._carry_out, batch), durable=durable)
+        except SchemaUnusable as error:
+            logger.error("the database did not commit: %s", error)
+            return [StoreUnavailable("the schema")] * len(batch)
         except Exception as error:
             if len(batch) > 1 and not _is_away(error):
                 # One of them is at fault: it is not to fail the others.
@@ -134,9 +137,9 @@ class GroupCommit:
                 outcomes.update(zip(calls, results, strict=True))
         return [outcomes[call] for call in batch]
 
-    async def _create_tables(self) -> None:
-        await self._writer.write(create_tables, durable=True)
-        self._tables_exist = True
+    async def _prepare_schema(self) -> None:
+        await in_a_thread(prepare)
+        self._schema_is_ready = True
 
 
 def _is_away(error: Exception) -> bool:

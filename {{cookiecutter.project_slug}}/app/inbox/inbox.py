@@ -27,6 +27,7 @@ from app.inbox.engines import CONNECT_SECONDS, create_async_engine, is_temporary
 from app.inbox.group_commit import GroupCommit, StoreUnavailable, describe
 from app.inbox.slots import Rows, take_due
 from app.inbox.write_lock import WriteLock
+from app.schema import SchemaUnusable
 from app.settings import settings
 from app.webhooks.endpoint import Endpoint, Endpoints
 
@@ -162,9 +163,9 @@ class Inbox:
         """Set when there may be something to dispatch. The dispatcher clears it."""
 
     async def open(self) -> None:
-        """Connect, and create the tables that are missing.
+        """Connect, and check the schema; in development, migrate it.
 
-        A database that is away is only logged: it may come back.
+        A database that is away is only logged: it may come back. The schema is checked then.
 
         Raises:
             SystemExit: the database can be reached, but not used; the line says why.
@@ -174,6 +175,8 @@ class Inbox:
                 await self._commits.open()
         except TimeoutError:
             logger.error("DATABASE_URL: the database does not answer; trying again")
+        except SchemaUnusable as error:
+            raise SystemExit(f"DATABASE_URL: {error}") from error
         except (DBAPIError, OSError, TypeError) as error:
             if not is_temporary(error):
                 raise SystemExit(f"DATABASE_URL: {unusable(error)}") from None

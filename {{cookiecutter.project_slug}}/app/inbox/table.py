@@ -1,5 +1,7 @@
 """The tables: events, their attempts that did not end well, and their replays.
 
+A change of them needs a revision in `migrations/versions`.
+
 An event is pending, done or dead, and a done one is pruned in the end. While it is pending,
 `due_at` says when it needs attention: when it may be attempted, or when the lease of the attempt
 in progress expires.
@@ -8,9 +10,7 @@ Times are in seconds since the epoch, by the database's clock.
 
 import sqlalchemy as sa
 
-from app.database import NOW, is_sqlite, metadata
-
-SCHEMA_LOCK = 453857734520  # any number, the same in all processes
+from app.database import NOW, metadata
 
 now = sa.text(NOW)
 
@@ -102,12 +102,3 @@ webhook_replays = sa.Table(
     sa.Column("replayed_at", sa.Double, nullable=False, server_default=now),
     sa.Column("replayed_by", sa.Text, nullable=False),
 )
-
-
-def create_tables(connection: sa.Connection) -> None:
-    """Create the tables that are missing. Any number of processes may do so at the same time."""
-    if is_sqlite:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-    else:
-        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({SCHEMA_LOCK})")
-    metadata.create_all(connection)

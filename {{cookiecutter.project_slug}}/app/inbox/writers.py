@@ -86,13 +86,7 @@ class SqliteWriter(Writer):
 
     def _work(self) -> None:
         while job := self._jobs.get():
-            outcome: object
-            try:
-                outcome = job.function()
-            except BaseException as error:
-                outcome = error
-            with suppress(RuntimeError):  # the event loop is closed: nobody waits any more
-                job.loop.call_soon_threadsafe(settle, job.result, outcome)
+            job.carry_out()
 
 
 @dataclass
@@ -100,6 +94,25 @@ class _Job:
     function: Callable[[], Any]
     loop: asyncio.AbstractEventLoop
     result: asyncio.Future[Any]
+
+    def carry_out(self) -> None:
+        """Call the function, and tell the event loop what came of it."""
+        outcome: object
+        try:
+            outcome = self.function()
+        except BaseException as error:
+            outcome = error
+        with suppress(RuntimeError):  # the event loop is closed: nobody waits any more
+            self.loop.call_soon_threadsafe(settle, self.result, outcome)
+
+
+async def in_a_thread(function: Callable[[], T]) -> T:
+    """Return what a function returns that blocks. Its thread does not keep the process alive."""
+    loop = asyncio.get_running_loop()
+    result: asyncio.Future[T] = loop.create_future()
+    job = _Job(function, loop, result)
+    threading.Thread(target=job.carry_out, daemon=True).start()
+    return await result
 
 
 def settle(result: asyncio.Future[Any], outcome: object) -> None:

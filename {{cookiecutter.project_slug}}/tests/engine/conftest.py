@@ -5,13 +5,14 @@ from typing import Any
 
 import httpx2
 import pytest
+import sqlalchemy as sa
 
 from app.inbox.inbox import Inbox
 from app.processing.attempt import attempt
 from app.settings import settings
 from app.webhooks.endpoint import Handler, by_name
 from tests.delivery import Database, Service, running
-from tests.engine.service import URL, application, body, endpoint, signed
+from tests.engine.service import URL, application, body, effects, endpoint, signed
 from tests.engine.store import make_due, stored
 
 SETTINGS: dict[str, object] = {
@@ -39,6 +40,15 @@ def short_waits(no_queue: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Set every setting, whatever `.env` says."""
     for name, value in SETTINGS.items():
         monkeypatch.setattr(settings, name, value)
+
+
+@pytest.fixture
+def database(database: Database) -> Database:
+    """The database, emptied, with the table of these tests."""
+    with database.engine.begin() as connection:
+        effects.create(connection, checkfirst=True)
+        connection.execute(sa.delete(effects))
+    return database
 
 
 @pytest.fixture

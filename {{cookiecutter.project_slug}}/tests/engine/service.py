@@ -9,7 +9,6 @@ from typing import Any
 import sqlalchemy as sa
 from fastapi import FastAPI, Request
 
-from app.database import metadata
 from app.events import Delivery, Event, checked_text, parse_json
 from app.settings import Secrets
 from app.webhooks.body import read_body
@@ -22,7 +21,7 @@ URL = "/webhooks/test"
 HEADER = "X-Test-Signature"
 SECRETS = Secrets("TEST_WEBHOOK_SECRET", ("the-current-one", "the-previous-one"), "ask the sender")
 
-effects = sa.Table("test_effects", metadata, sa.Column("event_id", sa.Text, nullable=False))
+effects = sa.Table("test_effects", sa.MetaData(), sa.Column("event_id", sa.Text, nullable=False))
 
 
 class SharedSecret(Verifier):

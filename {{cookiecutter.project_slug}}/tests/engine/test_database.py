@@ -11,11 +11,9 @@ import sqlalchemy as sa
 
 from app.database import parse_url, url
 from app.inbox import engines
-from app.inbox.inbox import Added, Inbox
-from app.settings import settings
+from app.inbox.inbox import Inbox
 from tests.delivery import Database
-from tests.engine.service import delivery
-from tests.engine.store import CLOSED_PORT, connect_to, locked, on_postgresql, on_sqlite
+from tests.engine.store import CLOSED_PORT, connect_to, on_postgresql, on_sqlite
 
 pytestmark = pytest.mark.anyio
 
@@ -143,31 +141,6 @@ async def test_a_database_that_another_process_is_making_is_no_error(
         with engine.connect() as connection:
             assert connection.exec_driver_sql("SELECT * FROM something").all() == []
         engine.dispose()
-
-
-@on_sqlite("PostgreSQL is away if nobody listens")
-@pytest.mark.parametrize(
-    ("limit", "line"),
-    [
-        ("ack_deadline_seconds", "the database does not answer; trying again"),
-        ("CONNECT_SECONDS", "the database is away: OperationalError: database is locked"),
-    ],
-)
-async def test_a_database_that_is_locked_does_not_stop_the_start(
-    database: Database,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    limit: str,
-    line: str,
-) -> None:
-    with monkeypatch.context() as patch, locked(database):
-        patch.setattr(settings if limit.islower() else engines, limit, 0.1)
-        inbox = Inbox()
-        await inbox.open()
-
-    assert f"DATABASE_URL: {line}" in caplog.text
-    assert await inbox.add("test", delivery()) is Added.NEW
-    await inbox.close()
 
 
 @on_postgresql("a file is never away")

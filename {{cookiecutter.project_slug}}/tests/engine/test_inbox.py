@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from app.database import is_sqlite, metadata
+from app.database import is_sqlite
 from app.events import Delivery
 from app.inbox.group_commit import GroupCommit, StoreUnavailable
 from app.inbox.inbox import (
@@ -207,17 +207,6 @@ async def test_sqlite_writes_ahead(database: Database) -> None:
     [(mode,)] = await database.rows(sa.text("PRAGMA journal_mode"))
 
     assert mode == "wal"
-
-
-async def test_processes_may_start_at_once_on_an_empty_database(database: Database) -> None:
-    with database.engine.begin() as connection:
-        metadata.drop_all(connection)
-    inboxes = [Inbox() for _ in range(4)]
-
-    await asyncio.gather(*(inbox.open() for inbox in inboxes))
-
-    assert await database.rows(EVENTS) == []
-    await asyncio.gather(*(inbox.close() for inbox in inboxes))
 
 
 @on_postgresql("SQLite has one writer at a time")
