@@ -76,7 +76,8 @@ def events(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """List the newest events."""
-    listed = [column for column in columns if column.name not in ("payload", "error")]
+    unlisted = ("payload", "headers", "error")
+    listed = [column for column in columns if column.name not in unlisted]
     query = sa.select(*listed).order_by(columns.id.desc()).limit(limit)
     if state is not None:
         query = query.where(columns.state == state)
@@ -118,6 +119,7 @@ def show(event_id: str) -> None:
         raise SystemExit(f"there is no event {event_id}: see python -m app events")
     for row in rows:
         payload = row.pop("payload").decode(errors="replace")
+        row["headers"] = json.loads(row["headers"] or "{}")
         error = row.pop("error") or ""
         typer.echo(f"{json.dumps(row, indent=2)}\n\n{payload}\n\n{error}")
 
@@ -151,6 +153,7 @@ def export() -> None:
     while rows := _execute(page.where(columns.id > last_id)):
         for row in rows:
             row["payload"] = row["payload"].decode(errors="replace")
+            row["headers"] = json.loads(row["headers"] or "{}")
             typer.echo(json.dumps(row))
         last_id = rows[-1]["id"]
 

@@ -1,7 +1,7 @@
 """What a verified webhook is: a `Delivery` on its way in, an `Event` in a handler."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -24,6 +24,8 @@ class Delivery:
     """The body, byte for byte as it was signed."""
     data: Any = field(repr=False)
     """The parsed body."""
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """What to keep of the request's headers: those that the verifier names, and no others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,8 @@ class Event:
     """The body, byte for byte as it was signed."""
     data: Any = field(repr=False)
     """The parsed body; None if it is not JSON."""
+    headers: Mapping[str, str] = field(repr=False)
+    """What was kept of the first delivery's headers, by the names that the verifier uses."""
     transaction: Callable[[], AbstractAsyncContextManager[AsyncConnection]] = field(repr=False)
     """`async with event.transaction() as db:` yields a SQLAlchemy connection.
 

@@ -1,6 +1,7 @@
 """An attempt: the handler is called, and the inbox records how that ended."""
 
 import asyncio
+import json
 import logging
 import traceback
 from collections.abc import AsyncIterator, Coroutine
@@ -119,6 +120,7 @@ async def _handle(endpoints: Endpoints, claim: Claim, transaction: HandlerTransa
         type=claim.event_type,
         payload=claim.payload,
         data=_parse(claim.payload),
+        headers=json.loads(claim.headers or "{}"),
         transaction=transaction,
     )
     await _run(endpoint.handler(event))

@@ -2,12 +2,14 @@
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from fastapi import Request
 from pydantic import BaseModel
+from starlette.datastructures import Headers
 
-from app.events import Delivery, checked_text
+from app.events import MAX_TEXT_LENGTH, Delivery, checked_text
 from app.settings import Secrets
 from app.webhooks.body import Payload
 from app.webhooks.refusals import InvalidEvent
@@ -48,6 +50,15 @@ class Verifier(ABC):
 
         They are signed with the first secret.
         """
+
+
+def keep_headers(headers: Headers, names: Iterable[str]) -> dict[str, str]:
+    """Return the headers to keep with an event, of those named the ones that were sent.
+
+    Each value is cut to 255 characters. Name none that authorises somebody, such as a signature,
+    `Authorization` or `Cookie`: they would be stored and exported.
+    """
+    return {name: headers[name][:MAX_TEXT_LENGTH] for name in names if name in headers}
 
 
 def identify(payload: bytes, event_id: object = None) -> str:
