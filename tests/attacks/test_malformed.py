@@ -157,9 +157,8 @@ class Target:
             assert status != 413 or len(body) > MAX_BODY_BYTES
             return
         assert self.scheme.proves(headers, body)
-        data = json.loads(body)
-        event_id = str(data["id"])
-        assert kept in ([(event_id, str(data["type"]), body)], [])
+        event_id, event_type = self.scheme.event(headers, body)
+        assert kept in ([(event_id, event_type, body)], [])
         assert event_id in self.kept
 
     def _send(self, headers: list[Header], body: bytes) -> tuple[int, bytes]:

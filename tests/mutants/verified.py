@@ -5,6 +5,7 @@ from mutants.mutant import ENGINE, Mutant
 SIGNATURES = f"{ENGINE}signatures.py"
 STRIPE = f"{ENGINE}stripe.py"
 CUSTOM = f"{ENGINE}custom.py"
+SHOPIFY = f"{ENGINE}shopify.py"
 
 MUTANTS = [
     Mutant(
@@ -131,6 +132,22 @@ MUTANTS = [
         '        if data.get("livemode") is False and not self._allow_test_events:\n',
         "        if False:\n",
         STRIPE,
+    ),
+    Mutant(
+        "any signature will do",
+        "app/webhooks/shopify.py",
+        '        if not is_signed(payload, signatures, self._keys, encoding="base64"):\n',
+        "        if not signatures:\n",
+        SHOPIFY,
+        provider="shopify",
+    ),
+    Mutant(
+        "events of two topics with one id are one event",
+        "app/webhooks/shopify.py",
+        'return f"{event_id}:{topic}"',
+        "return event_id",
+        SHOPIFY,
+        provider="shopify",
     ),
     Mutant(
         "a body that does not fit the model is an event",
