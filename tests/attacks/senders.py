@@ -20,6 +20,12 @@ def mac(secret: str, timestamp: bytes, body: bytes) -> bytes:
     return hmac.new(secret.encode(), timestamp + b"." + body, hashlib.sha256).hexdigest().encode()
 
 
+def standard_mac(secret: str, event_id: bytes, timestamp: bytes, body: bytes) -> bytes:
+    """Return the HMAC-SHA256 of id, timestamp and body in base64."""
+    message = b".".join([event_id, timestamp, body])
+    return base64.b64encode(hmac.new(secret.encode(), message, hashlib.sha256).digest())
+
+
 @dataclass(frozen=True)
 class Scheme:
     """A provider as seen from outside.
@@ -41,6 +47,8 @@ class Scheme:
                 return [(b"Stripe-Signature", b"t=" + at + b"," + signature)]
             case "shopify":
                 return self._sign_for_shopify(body, secret)
+            case "standard-webhooks":
+                return self._sign_by_the_standard(body, secret, at)
             case "custom":
                 return [(b"X-Timestamp", at), (b"X-Signature", signature)]
         return []
@@ -53,12 +61,22 @@ class Scheme:
             (b"X-Shopify-Webhook-Id", hashlib.sha256(body).hexdigest().encode()),
         ]
 
+    def _sign_by_the_standard(self, body: bytes, secret: str, at: bytes) -> list[Header]:
+        event_id = b"msg_" + hashlib.sha256(body).hexdigest().encode()
+        return [
+            (b"webhook-id", event_id),
+            (b"webhook-timestamp", at),
+            (b"webhook-signature", b"v1," + standard_mac(secret, event_id, at, body)),
+        ]
+
     def event(self, headers: list[Header], body: bytes) -> tuple[str, str]:
         """Return id and type of the event in a request that was accepted."""
         sent = {name.lower(): value.decode("latin-1").strip() for name, value in reversed(headers)}
         data = json.loads(body)
         if self.provider == "shopify":
             return sent[b"x-shopify-webhook-id"], sent[b"x-shopify-topic"]
+        if self.provider == "standard-webhooks":
+            return sent[b"webhook-id"], str(data["type"])
         return str(data["id"]), str(data["type"])
 
     def proves(self, headers: list[Header], body: bytes) -> bool:
@@ -71,13 +89,27 @@ class Scheme:
             return True
         times = {int(digits) for digits in re.findall(self.timestamp.encode(), lines)}
         fresh = [at for at in times if abs(time.time() - at) <= TOLERANCE + 60]
-        right = {mac(secret, b"%d" % at, body) for at in fresh for secret in (CURRENT, PREVIOUS)}
+        pairs = [(secret, b"%d" % at) for at in fresh for secret in (CURRENT, PREVIOUS)]
+        if self.provider == "standard-webhooks":
+            event_id = self.event(headers, body)[0].encode("latin-1")
+            return any(standard_mac(secret, event_id, at, body) in lines for secret, at in pairs)
+        right = {mac(secret, at, body) for secret, at in pairs}
         return any(each in lines.lower() for each in right)
+
+
+def encoded(secret: str) -> str:
+    """Return a secret as Standard Webhooks writes it."""
+    return f"whsec_{base64.b64encode(secret.encode()).decode()}"
 
 
 SCHEMES = [
     Scheme("stripe", {"STRIPE_WEBHOOK_SECRET": SECRETS}, r"\bt=\s*(\d{1,15})"),
     Scheme("shopify", {"SHOPIFY_WEBHOOK_SECRET": SECRETS}, ""),
+    Scheme(
+        "standard-webhooks",
+        {"STANDARD_WEBHOOKS_SECRET": ",".join(map(encoded, (CURRENT, PREVIOUS)))},
+        r"(?i)webhook-timestamp:.*?(\d{1,15})",
+    ),
     Scheme(
         "custom",
         {

@@ -6,6 +6,7 @@ SIGNATURES = f"{ENGINE}signatures.py"
 STRIPE = f"{ENGINE}stripe.py"
 CUSTOM = f"{ENGINE}custom.py"
 SHOPIFY = f"{ENGINE}shopify.py"
+STANDARD = f"{ENGINE}standard_webhooks.py"
 
 MUTANTS = [
     Mutant(
@@ -148,6 +149,45 @@ MUTANTS = [
         "return event_id",
         SHOPIFY,
         provider="shopify",
+    ),
+    Mutant(
+        "a signature is good for ever",
+        "app/webhooks/standard_webhooks.py",
+        "        check_timestamp(timestamp, self._tolerance)\n",
+        "",
+        STANDARD,
+        provider="standard-webhooks",
+    ),
+    Mutant(
+        "any Ed25519 signature will do",
+        "app/webhooks/standard_webhooks.py",
+        "        return False\n    return True\n",
+        "        return True\n    return True\n",
+        STANDARD,
+        provider="standard-webhooks",
+    ),
+    Mutant(
+        "a secret that is not base64 is passed over in silence",
+        "app/webhooks/standard_webhooks.py",
+        "                self._unusable += 1\n",
+        "                pass\n",
+        STANDARD,
+        provider="standard-webhooks",
+    ),
+    Mutant(
+        "the id is not signed",
+        "app/webhooks/standard_webhooks.py",
+        'return f"{event_id}.{timestamp}.".encode() + payload',
+        'return f"{timestamp}.".encode() + payload',
+        STANDARD,
+        provider="standard-webhooks",
+    ),
+    Mutant(
+        "of a header that is there twice the first counts",
+        "app/webhooks/signatures.py",
+        "    if len(fields) > 1:\n",
+        "    if False:\n",
+        SIGNATURES,
     ),
     Mutant(
         "a body that does not fit the model is an event",

@@ -33,6 +33,10 @@ class Verifier(ABC):
     model: type[BaseModel] | None = None
     """What a body has to fit, for `/docs`."""
 
+    def problem(self) -> str:
+        """Return why the secrets cannot be used in production, with the remedy; "" if they can."""
+        return self.secrets.problem() if self.secrets else ""
+
     @abstractmethod
     async def __call__(self, request: Request, payload: Payload) -> Delivery:
         """Return the event of an authentic request.
