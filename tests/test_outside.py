@@ -51,9 +51,9 @@ def test_shopify_s_library_accepts_what_a_sample_is_signed_with(
     except (AssertionError, subprocess.TimeoutExpired) as error:
         pytest.skip(f"@shopify/shopify-api cannot be installed: {error}"[:200])
     (tmp_path / "check.mjs").write_text(SHOPIFY, encoding="utf-8")
-    secret = "shpss_made_up_for_the_tests"
-    project.write("sample.py", SAMPLE)
-    printed = project.run(f".venv/bin/python sample.py {secret}", PYTHONPATH=".")
+    (tmp_path / "sample.py").write_text(SAMPLE, encoding="utf-8")
+    key = "shpss_made_up_for_the_tests"
+    printed = project.run(f".venv/bin/python {tmp_path / 'sample.py'} {key}", PYTHONPATH=".")
     body, headers = json.loads(printed)
-    checked = run(["node", "check.mjs", secret, body, json.dumps(headers)], tmp_path)
+    checked = run(["node", "check.mjs", key, body, json.dumps(headers)], tmp_path)
     assert json.loads(checked.splitlines()[-1]) == [True, False]

@@ -47,6 +47,8 @@ class Scheme:
                 return [(b"Stripe-Signature", b"t=" + at + b"," + signature)]
             case "shopify":
                 return self._sign_for_shopify(body, secret)
+            case "linear":
+                return self._sign_for_linear(body, secret)
             case "standard-webhooks":
                 return self._sign_by_the_standard(body, secret, at)
             case "custom":
@@ -60,6 +62,17 @@ class Scheme:
             (b"X-Shopify-Topic", b"test/happened"),
             (b"X-Shopify-Webhook-Id", hashlib.sha256(body).hexdigest().encode()),
         ]
+
+    def _sign_for_linear(self, body: bytes, secret: str) -> list[Header]:
+        digest = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest().encode()
+        delivery_id = hashlib.sha256(body).hexdigest().encode()
+        return [(b"Linear-Signature", digest), (b"Linear-Delivery", delivery_id)]
+
+    def complete(self, body: bytes) -> bytes:
+        """Return a body with what this provider adds to each."""
+        if self.provider == "linear" and body.startswith(b'{"'):
+            return b'{"webhookTimestamp": %d, "action": "done", ' % (time.time() * 1000) + body[1:]
+        return body
 
     def _sign_by_the_standard(self, body: bytes, secret: str, at: bytes) -> list[Header]:
         event_id = b"msg_" + hashlib.sha256(body).hexdigest().encode()
@@ -75,6 +88,8 @@ class Scheme:
         data = json.loads(body)
         if self.provider == "shopify":
             return sent[b"x-shopify-webhook-id"], sent[b"x-shopify-topic"]
+        if self.provider == "linear":
+            return sent[b"linear-delivery"], f"{data['type']}.{data['action']}"
         if self.provider == "standard-webhooks":
             return sent[b"webhook-id"], str(data["type"])
         return str(data["id"]), str(data["type"])
@@ -85,6 +100,10 @@ class Scheme:
         if self.provider == "shopify":
             signed = [self._sign_for_shopify(body, secret)[0] for secret in (CURRENT, PREVIOUS)]
             return any(value in lines for _, value in signed)
+        if self.provider == "linear":
+            signed = [self._sign_for_linear(body, secret)[0] for secret in (CURRENT, PREVIOUS)]
+            age = time.time() - json.loads(body)["webhookTimestamp"] / 1000
+            return abs(age) <= TOLERANCE + 60 and any(value in lines.lower() for _, value in signed)
         if not self.timestamp:
             return True
         times = {int(digits) for digits in re.findall(self.timestamp.encode(), lines)}
@@ -110,6 +129,7 @@ SCHEMES = [
         {"STANDARD_WEBHOOKS_SECRET": ",".join(map(encoded, (CURRENT, PREVIOUS)))},
         r"(?i)webhook-timestamp:.*?(\d{1,15})",
     ),
+    Scheme("linear", {"LINEAR_WEBHOOK_SECRET": SECRETS}, ""),
     Scheme(
         "custom",
         {

@@ -224,7 +224,7 @@ def test_every_provider_has_a_scheme_to_attack_it_with() -> None:
 def test_every_body_under_these_headers_is_answered_as_promised(
     target: Target, headers: str
 ) -> None:
-    for body in BODIES.values():
+    for body in map(target.scheme.complete, BODIES.values()):
         target.check(HEADERS[headers](target.scheme, body), body)
 
 

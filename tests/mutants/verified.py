@@ -6,6 +6,7 @@ SIGNATURES = f"{ENGINE}signatures.py"
 STRIPE = f"{ENGINE}stripe.py"
 CUSTOM = f"{ENGINE}custom.py"
 SHOPIFY = f"{ENGINE}shopify.py"
+LINEAR = f"{ENGINE}linear.py"
 STANDARD = f"{ENGINE}standard_webhooks.py"
 
 MUTANTS = [
@@ -188,6 +189,22 @@ MUTANTS = [
         "    if len(fields) > 1:\n",
         "    if False:\n",
         SIGNATURES,
+    ),
+    Mutant(
+        "any signature will do",
+        "app/webhooks/linear.py",
+        "        if not is_signed(payload, signatures, self._keys):\n",
+        "        if not signatures:\n",
+        LINEAR,
+        provider="linear",
+    ),
+    Mutant(
+        "a signature is good for ever",
+        "app/webhooks/linear.py",
+        "    check_timestamp(str(milliseconds // 1000), TOLERANCE_SECONDS)\n",
+        "",
+        LINEAR,
+        provider="linear",
     ),
     Mutant(
         "a body that does not fit the model is an event",
