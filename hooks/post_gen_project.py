@@ -7,6 +7,7 @@ SLUG = "{{ cookiecutter.project_slug }}"
 PROVIDER = "{{ cookiecutter.provider }}"
 PROCESSING = "{{ cookiecutter.processing }}"
 SAMPLE = "{{ cookiecutter._facts[cookiecutter.provider].sample }}"
+WITHOUT = "{{ cookiecutter._facts[cookiecutter.provider].without | join(' ') }}"
 WORKER = "{{ cookiecutter._facts[cookiecutter.processing].worker }}"
 BROKER = "{{ cookiecutter._facts[cookiecutter.processing].development_broker }}"
 
@@ -36,6 +37,8 @@ def next_steps() -> str:
     return "\n".join(lines)
 
 
+for unused in WITHOUT.split():
+    Path(unused).unlink()
 keep("provider", PROVIDER)
 keep("processing", PROCESSING)
 if not Path(".env").exists():

@@ -93,7 +93,7 @@ HEADER_CHANGES: list[Change] = [flip, cut, insert, repeat, rewrite, retime]
 @st.composite
 def requests(draw: st.DrawFn, scheme: Scheme, now: int) -> tuple[list[Header], bytes]:
     """Return headers and body grown from a valid request: changed before it is signed, or after."""
-    body = draw(events()).encode(draw(ENCODINGS), "surrogatepass")
+    body = scheme.complete(draw(events()).encode(draw(ENCODINGS), "surrogatepass"))
     if draw(st.integers(0, 7)) == 7:
         body = changed(draw, body, BODY_CHANGES)
     secret = draw(st.sampled_from([CURRENT] * 8 + [PREVIOUS] * 2 + ["", "other"]))

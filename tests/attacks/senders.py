@@ -1,7 +1,9 @@
 """How each provider signs, written from its documentation and without a line of the projects'."""
 
+import base64
 import hashlib
 import hmac
+import json
 import re
 import time
 from dataclasses import dataclass
@@ -16,6 +18,12 @@ Header = tuple[bytes, bytes]
 def mac(secret: str, timestamp: bytes, body: bytes) -> bytes:
     """Return the HMAC-SHA256 of timestamp, dot and body in hex."""
     return hmac.new(secret.encode(), timestamp + b"." + body, hashlib.sha256).hexdigest().encode()
+
+
+def standard_mac(secret: str, event_id: bytes, timestamp: bytes, body: bytes) -> bytes:
+    """Return the HMAC-SHA256 of id, timestamp and body in base64."""
+    message = b".".join([event_id, timestamp, body])
+    return base64.b64encode(hmac.new(secret.encode(), message, hashlib.sha256).digest())
 
 
 @dataclass(frozen=True)
@@ -37,23 +45,91 @@ class Scheme:
         match self.provider:
             case "stripe":
                 return [(b"Stripe-Signature", b"t=" + at + b"," + signature)]
+            case "shopify":
+                return self._sign_for_shopify(body, secret)
+            case "linear":
+                return self._sign_for_linear(body, secret)
+            case "standard-webhooks":
+                return self._sign_by_the_standard(body, secret, at)
             case "custom":
                 return [(b"X-Timestamp", at), (b"X-Signature", signature)]
         return []
 
+    def _sign_for_shopify(self, body: bytes, secret: str) -> list[Header]:
+        digest = hmac.new(secret.encode(), body, hashlib.sha256).digest()
+        return [
+            (b"X-Shopify-Hmac-SHA256", base64.b64encode(digest)),
+            (b"X-Shopify-Topic", b"test/happened"),
+            (b"X-Shopify-Webhook-Id", hashlib.sha256(body).hexdigest().encode()),
+        ]
+
+    def _sign_for_linear(self, body: bytes, secret: str) -> list[Header]:
+        digest = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest().encode()
+        delivery_id = hashlib.sha256(body).hexdigest().encode()
+        return [(b"Linear-Signature", digest), (b"Linear-Delivery", delivery_id)]
+
+    def complete(self, body: bytes) -> bytes:
+        """Return a body with what this provider adds to each."""
+        if self.provider == "linear" and body.startswith(b'{"'):
+            return b'{"webhookTimestamp": %d, "action": "done", ' % (time.time() * 1000) + body[1:]
+        return body
+
+    def _sign_by_the_standard(self, body: bytes, secret: str, at: bytes) -> list[Header]:
+        event_id = b"msg_" + hashlib.sha256(body).hexdigest().encode()
+        return [
+            (b"webhook-id", event_id),
+            (b"webhook-timestamp", at),
+            (b"webhook-signature", b"v1," + standard_mac(secret, event_id, at, body)),
+        ]
+
+    def event(self, headers: list[Header], body: bytes) -> tuple[str, str]:
+        """Return id and type of the event in a request that was accepted."""
+        sent = {name.lower(): value.decode("latin-1").strip() for name, value in reversed(headers)}
+        data = json.loads(body)
+        if self.provider == "shopify":
+            return sent[b"x-shopify-webhook-id"], sent[b"x-shopify-topic"]
+        if self.provider == "linear":
+            return sent[b"linear-delivery"], f"{data['type']}.{data['action']}"
+        if self.provider == "standard-webhooks":
+            return sent[b"webhook-id"], str(data["type"])
+        return str(data["id"]), str(data["type"])
+
     def proves(self, headers: list[Header], body: bytes) -> bool:
         """Tell if headers hold a signature of this body and of a time that is about now."""
+        lines = b"\n".join(name + b": " + value for name, value in headers)
+        if self.provider == "shopify":
+            signed = [self._sign_for_shopify(body, secret)[0] for secret in (CURRENT, PREVIOUS)]
+            return any(value in lines for _, value in signed)
+        if self.provider == "linear":
+            signed = [self._sign_for_linear(body, secret)[0] for secret in (CURRENT, PREVIOUS)]
+            age = time.time() - json.loads(body)["webhookTimestamp"] / 1000
+            return abs(age) <= TOLERANCE + 60 and any(value in lines.lower() for _, value in signed)
         if not self.timestamp:
             return True
-        lines = b"\n".join(name + b": " + value for name, value in headers)
         times = {int(digits) for digits in re.findall(self.timestamp.encode(), lines)}
         fresh = [at for at in times if abs(time.time() - at) <= TOLERANCE + 60]
-        right = {mac(secret, b"%d" % at, body) for at in fresh for secret in (CURRENT, PREVIOUS)}
+        pairs = [(secret, b"%d" % at) for at in fresh for secret in (CURRENT, PREVIOUS)]
+        if self.provider == "standard-webhooks":
+            event_id = self.event(headers, body)[0].encode("latin-1")
+            return any(standard_mac(secret, event_id, at, body) in lines for secret, at in pairs)
+        right = {mac(secret, at, body) for secret, at in pairs}
         return any(each in lines.lower() for each in right)
+
+
+def encoded(secret: str) -> str:
+    """Return a secret as Standard Webhooks writes it."""
+    return f"whsec_{base64.b64encode(secret.encode()).decode()}"
 
 
 SCHEMES = [
     Scheme("stripe", {"STRIPE_WEBHOOK_SECRET": SECRETS}, r"\bt=\s*(\d{1,15})"),
+    Scheme("shopify", {"SHOPIFY_WEBHOOK_SECRET": SECRETS}, ""),
+    Scheme(
+        "standard-webhooks",
+        {"STANDARD_WEBHOOKS_SECRET": ",".join(map(encoded, (CURRENT, PREVIOUS)))},
+        r"(?i)webhook-timestamp:.*?(\d{1,15})",
+    ),
+    Scheme("linear", {"LINEAR_WEBHOOK_SECRET": SECRETS}, ""),
     Scheme(
         "custom",
         {

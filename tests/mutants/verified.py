@@ -5,6 +5,9 @@ from mutants.mutant import ENGINE, Mutant
 SIGNATURES = f"{ENGINE}signatures.py"
 STRIPE = f"{ENGINE}stripe.py"
 CUSTOM = f"{ENGINE}custom.py"
+SHOPIFY = f"{ENGINE}shopify.py"
+LINEAR = f"{ENGINE}linear.py"
+STANDARD = f"{ENGINE}standard_webhooks.py"
 
 MUTANTS = [
     Mutant(
@@ -131,6 +134,77 @@ MUTANTS = [
         '        if data.get("livemode") is False and not self._allow_test_events:\n',
         "        if False:\n",
         STRIPE,
+    ),
+    Mutant(
+        "any signature will do",
+        "app/webhooks/shopify.py",
+        '        if not is_signed(payload, signatures, self._keys, encoding="base64"):\n',
+        "        if not signatures:\n",
+        SHOPIFY,
+        provider="shopify",
+    ),
+    Mutant(
+        "events of two topics with one id are one event",
+        "app/webhooks/shopify.py",
+        'return f"{event_id}:{topic}"',
+        "return event_id",
+        SHOPIFY,
+        provider="shopify",
+    ),
+    Mutant(
+        "a signature is good for ever",
+        "app/webhooks/standard_webhooks.py",
+        "        check_timestamp(timestamp, self._tolerance)\n",
+        "",
+        STANDARD,
+        provider="standard-webhooks",
+    ),
+    Mutant(
+        "any Ed25519 signature will do",
+        "app/webhooks/standard_webhooks.py",
+        "        return False\n    return True\n",
+        "        return True\n    return True\n",
+        STANDARD,
+        provider="standard-webhooks",
+    ),
+    Mutant(
+        "a secret that is not base64 is passed over in silence",
+        "app/webhooks/standard_webhooks.py",
+        "                self._unusable += 1\n",
+        "                pass\n",
+        STANDARD,
+        provider="standard-webhooks",
+    ),
+    Mutant(
+        "the id is not signed",
+        "app/webhooks/standard_webhooks.py",
+        'return f"{event_id}.{timestamp}.".encode() + payload',
+        'return f"{timestamp}.".encode() + payload',
+        STANDARD,
+        provider="standard-webhooks",
+    ),
+    Mutant(
+        "of a header that is there twice the first counts",
+        "app/webhooks/signatures.py",
+        "    if len(fields) > 1:\n",
+        "    if False:\n",
+        SIGNATURES,
+    ),
+    Mutant(
+        "any signature will do",
+        "app/webhooks/linear.py",
+        "        if not is_signed(payload, signatures, self._keys):\n",
+        "        if not signatures:\n",
+        LINEAR,
+        provider="linear",
+    ),
+    Mutant(
+        "a signature is good for ever",
+        "app/webhooks/linear.py",
+        "    check_timestamp(str(milliseconds // 1000), TOLERANCE_SECONDS)\n",
+        "",
+        LINEAR,
+        provider="linear",
     ),
     Mutant(
         "a body that does not fit the model is an event",

@@ -85,7 +85,8 @@ def events(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """List the newest events."""
-    listed = [column for column in columns if column.name not in ("payload", "error")]
+    unlisted = ("payload", "headers", "error")
+    listed = [column for column in columns if column.name not in unlisted]
     query = sa.select(*listed).order_by(columns.id.desc()).limit(limit)
     if state is not None:
         query = query.where(columns.state == state)
@@ -131,6 +132,7 @@ def show(event_id: str) -> None:
     for row, life in zip(rows, lives, strict=True):
         values = dict(row._mapping)
         payload = values.pop("payload").decode(errors="replace")
+        values["headers"] = json.loads(values["headers"] or "{}")
         error = values.pop("error") or ""
         lines = "\n".join(_line(moment) for moment in life)
         typer.echo(f"{json.dumps(values, indent=2)}\n\n{lines}\n\n{payload}\n\n{error}")
@@ -184,6 +186,7 @@ def export() -> None:
     while rows := _execute(page.where(columns.id > last_id)):
         for row in rows:
             row["payload"] = row["payload"].decode(errors="replace")
+            row["headers"] = json.loads(row["headers"] or "{}")
             typer.echo(json.dumps(row))
         last_id = rows[-1]["id"]
 

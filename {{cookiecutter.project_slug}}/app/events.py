@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol
@@ -25,6 +25,8 @@ class Delivery:
     """The body, byte for byte as it was signed."""
     data: Any = field(repr=False)
     """The parsed body."""
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """What to keep of the request's headers: those that the verifier names, and no others."""
 
 
 class Then(Protocol):
@@ -49,6 +51,8 @@ class Event:
     """The body, byte for byte as it was signed."""
     data: Any = field(repr=False)
     """The parsed body; None if it is not JSON."""
+    headers: Mapping[str, str] = field(repr=False)
+    """What was kept of the first delivery's headers, by the names that the verifier uses."""
     transaction: Callable[[], AbstractAsyncContextManager[AsyncConnection]] = field(repr=False)
     """`async with event.transaction() as db:` yields a SQLAlchemy connection.
 

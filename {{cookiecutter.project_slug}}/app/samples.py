@@ -30,11 +30,15 @@ class Sample:
 
 
 def sample_files(endpoint: Endpoint) -> dict[str, Path]:
-    """Return the files with samples for an endpoint, by event type."""
+    """Return the files with samples for an endpoint, by event type.
+
+    A type with a slash is a file in a folder: `orders/paid` is `orders/paid.json`.
+    """
     if not isinstance(endpoint.verify, Verifier):
         return {}  # nobody can sign for a verifier of another kind
     folder = FIXTURES / endpoint.verify.provider
-    return {path.stem: path for path in sorted(folder.glob("*.json"))}
+    files = sorted(folder.rglob("*.json"))
+    return {file.relative_to(folder).with_suffix("").as_posix(): file for file in files}
 
 
 def sample(endpoint: Endpoint, event_type: str, event_id: str = "", **changes: Any) -> Sample:

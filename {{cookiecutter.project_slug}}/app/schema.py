@@ -35,6 +35,7 @@ LOCK_NOT_AVAILABLE = "55P03"
 INSUFFICIENT_PRIVILEGE = "42501"
 
 logger = logging.getLogger(__name__)
+_parsing = threading.Lock()  # Python 3.11 cannot do it in two threads at the same time
 _in_this_process = threading.Lock()  # Alembic keeps what it is doing in global variables
 
 
@@ -135,7 +136,9 @@ def known_revisions(history: History) -> dict[str, set[str]]:
     """Return each revision of this code with those that it builds on."""
     known: dict[str, set[str]] = {}
     for file in history.folder.glob("versions/*.py"):
-        assigned = _assigned(ast.parse(file.read_bytes(), str(file)))
+        with _parsing:
+            module = ast.parse(file.read_bytes(), str(file))
+        assigned = _assigned(module)
         if "revision" in assigned:
             parents = assigned.get("down_revision") or ()
             known[assigned["revision"]] = {parents} if isinstance(parents, str) else set(parents)

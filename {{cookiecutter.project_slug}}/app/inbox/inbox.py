@@ -2,6 +2,7 @@
 
 import asyncio
 import enum
+import json
 import logging
 import math
 import os
@@ -72,6 +73,8 @@ class Claim:
     event_id: str
     event_type: str
     payload: bytes = field(repr=False)
+    headers: str | None = field(repr=False)
+    """A JSON object of what was kept of the request's headers."""
     started_at: float
     """When it was claimed."""
 
@@ -345,6 +348,8 @@ def _add(connection: sa.Connection, arguments: list[tuple[str, Delivery]]) -> li
         parameters[f"event_id_{number}"] = event_id
         parameters[f"event_type_{number}"] = delivery.type
         parameters[f"payload_{number}"] = delivery.payload
+        headers = json.dumps(dict(delivery.headers)) if delivery.headers else None
+        parameters[f"headers_{number}"] = headers
     rows = connection.execute(statements.add_events(len(first)), parameters)
     new = {(row.endpoint, row.event_id) for row in rows}
 
@@ -412,6 +417,7 @@ def _claims(connection: sa.Connection, rows: Rows) -> list[Claim]:
             event_id=row.event_id,
             event_type=row.event_type,
             payload=row.payload,
+            headers=row.headers,
             started_at=row.started_at,
         )
         claims.append(claim)

@@ -52,14 +52,15 @@ def add_events(count: int) -> sa.TextClause:
     updated the row, such as a handler's. It is left with the inserts of other processes.
     """
     rows = [
-        f"(CAST(:endpoint_{n} AS text), CAST(:event_id_{n} AS text), :event_type_{n}, :payload_{n})"
+        f"(CAST(:endpoint_{n} AS text), CAST(:event_id_{n} AS text), :event_type_{n}, :payload_{n},"
+        f" CAST(:headers_{n} AS text))"
         for n in range(count)
     ]
     return sa.text(
         f"""
-        WITH new (endpoint, event_id, event_type, payload) AS (VALUES {", ".join(rows)})
-        INSERT INTO webhook_events (endpoint, event_id, event_type, payload)
-        SELECT endpoint, event_id, event_type, payload FROM new
+        WITH new (endpoint, event_id, event_type, payload, headers) AS (VALUES {", ".join(rows)})
+        INSERT INTO webhook_events (endpoint, event_id, event_type, payload, headers)
+        SELECT endpoint, event_id, event_type, payload, headers FROM new
         WHERE NOT EXISTS (
             SELECT 1 FROM webhook_events AS old
             WHERE old.event_id = new.event_id AND old.endpoint = new.endpoint
@@ -92,7 +93,7 @@ _CLAIM = """
         due_at = {now} + {lease} * (1 + {random} / 2),
         queued = FALSE"""
 _CLAIMED = """
-    id, attempts, failures, endpoint, event_id, event_type, payload,
+    id, attempts, failures, endpoint, event_id, event_type, payload, headers,
     started_at, lost_started_at, lost_worker
 """
 

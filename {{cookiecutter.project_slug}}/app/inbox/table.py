@@ -22,6 +22,8 @@ webhook_events = sa.Table(
     sa.Column("event_id", sa.Text, nullable=False),
     sa.Column("event_type", sa.Text, nullable=False),
     sa.Column("payload", sa.LargeBinary, nullable=False),
+    # What was kept of the request's headers, as a JSON object; NULL if nothing was.
+    sa.Column("headers", sa.Text),
     sa.Column("received_at", sa.Double, nullable=False, server_default=now),
     sa.Column("state", sa.Text, nullable=False, server_default="pending"),
     sa.Column("due_at", sa.Double, server_default=now),

@@ -1,6 +1,7 @@
 """An attempt: the handler is called, and the inbox records how that ended."""
 
 import asyncio
+import json
 import logging
 import time
 import traceback
@@ -124,6 +125,7 @@ async def _handle(
         type=claim.event_type,
         payload=claim.payload,
         data=_parse(claim.payload),
+        headers=json.loads(claim.headers or "{}"),
         transaction=transaction,
         then=transaction.then,
     )

@@ -125,7 +125,7 @@ def _check(endpoint: Endpoint) -> None:
         return
     if verifier.warning:
         logger.warning("/webhooks/%s: %s", endpoint.name, verifier.warning)
-    problem = verifier.secrets.problem() if verifier.secrets else ""
+    problem = verifier.problem()
     if problem and settings.environment == "production":
         raise SystemExit(problem)
     if problem:

@@ -43,6 +43,20 @@ def header_values(headers: Headers, name: str, prefix: str = "") -> list[str]:
     return values
 
 
+def single_value(headers: Headers, name: str) -> str:
+    """Return the only value of a header, without the blanks around it.
+
+    Raises:
+        InvalidSignature: it is missing, or there are several: which of them is signed?
+    """
+    fields = headers.getlist(name)
+    if not "".join(fields).strip():
+        raise InvalidSignature("missing")
+    if len(fields) > 1:
+        raise InvalidSignature("malformed")
+    return fields[0].strip()
+
+
 def sign(
     message: bytes, key: bytes, algorithm: Algorithm = "sha256", encoding: Encoding = "hex"
 ) -> str:

@@ -2,12 +2,14 @@
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from fastapi import Request
 from pydantic import BaseModel
+from starlette.datastructures import Headers
 
-from app.events import Delivery, checked_text
+from app.events import MAX_TEXT_LENGTH, Delivery, checked_text
 from app.settings import Secrets
 from app.webhooks.refusals import InvalidEvent
 
@@ -30,6 +32,10 @@ class Verifier(ABC):
     model: type[BaseModel] | None = None
     """What a body has to fit, for `/docs`."""
 
+    def problem(self) -> str:
+        """Return why the secrets cannot be used in production, with the remedy; "" if they can."""
+        return self.secrets.problem() if self.secrets else ""
+
     @abstractmethod
     async def __call__(self, request: Request) -> Delivery:
         """Return the event of an authentic request.
@@ -47,6 +53,15 @@ class Verifier(ABC):
 
         They are signed with the first secret.
         """
+
+
+def keep_headers(headers: Headers, names: Iterable[str]) -> dict[str, str]:
+    """Return the headers to keep with an event, of those named the ones that were sent.
+
+    Each value is cut to 255 characters. Name none that authorises somebody, such as a signature,
+    `Authorization` or `Cookie`: they would be stored and exported.
+    """
+    return {name: headers[name][:MAX_TEXT_LENGTH] for name in names if name in headers}
 
 
 def identify(payload: bytes, event_id: object = None) -> str:

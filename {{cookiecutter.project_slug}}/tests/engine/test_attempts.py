@@ -5,6 +5,7 @@ import logging
 import sys
 import time
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -50,9 +51,26 @@ async def test_the_handler_is_given_the_event_as_it_was_sent(try_with: Try) -> N
     sent = delivery("evt_1", name="Zoë")
     [event] = events
     assert (event.endpoint, event.id, event.type) == ("test", "evt_1", "test.happened")
-    assert (event.payload, event.data) == (sent.payload, sent.data)
+    assert (event.payload, event.data, event.headers) == (sent.payload, sent.data, {})
     assert (row.state, row.due_at, row.error) == ("done", None, None)
     assert row.finished_at == pytest.approx(time.time(), abs=2)
+
+
+async def test_the_handler_is_given_the_headers_that_the_verifier_kept(
+    inbox: Inbox, database: Database
+) -> None:
+    events = []
+
+    async def handler(event: Event) -> None:
+        events.append(event)
+
+    await inbox.claim_due(1)
+    kept = {"X-Shop": "zoë's \x00 shop", "X-Topic": "orders/paid"}
+    await inbox.add("test", replace(delivery("evt_2"), headers=kept))
+    [claim] = await inbox.claim_due(1)
+    await attempt(inbox, by_name([endpoint(handler)]), claim)
+
+    assert [event.headers for event in events] == [kept]
 
 
 async def test_a_failed_attempt_keeps_its_traceback_and_the_event_is_due_again(

@@ -7,6 +7,7 @@ import sqlite3
 import sys
 from collections.abc import AsyncIterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -61,7 +62,8 @@ async def refusal(*arguments: str) -> str:
 async def three_events(inbox: Inbox) -> None:
     """The events evt_0, which is done, evt_1, which is dead, and evt_2, which is pending."""
     for number in range(3):
-        await inbox.add("test", delivery(f"evt_{number}", name="Zoë"))
+        sent = delivery(f"evt_{number}", name="Zoë")
+        await inbox.add("test", replace(sent, headers={"X-Delivery": f"d-{number}"}))
     first, second = sorted(await inbox.claim_due(2), key=lambda claim: claim.id)
     await inbox.complete(first)
     await inbox.bury(second, "Traceback: it broke")
@@ -97,7 +99,7 @@ async def test_events_can_be_json_without_payloads() -> None:
         ("evt_1", "dead"),
         ("evt_0", "done"),
     ]
-    assert not {"payload", "error"} & set(events[0])
+    assert not {"payload", "headers", "error"} & set(events[0])
 
 
 async def test_an_id_is_listed_as_it_is(inbox: Inbox) -> None:
@@ -115,6 +117,7 @@ async def test_show_prints_row_payload_and_traceback() -> None:
     shown = await output("show", "evt_1")
 
     assert '"state": "dead"' in shown
+    assert '"X-Delivery": "d-1"' in shown
     assert delivery("evt_1", name="Zoë").payload.decode() in shown
     assert "Traceback: it broke" in shown
 
@@ -144,6 +147,7 @@ async def test_export_writes_every_event_with_its_payload(monkeypatch: pytest.Mo
 
     assert [event["event_id"] for event in events] == ["evt_0", "evt_1", "evt_2"]
     assert json.loads(events[0]["payload"])["name"] == "Zoë"
+    assert events[0]["headers"] == {"X-Delivery": "d-0"}
 
 
 @pytest.mark.usefixtures("three_events")

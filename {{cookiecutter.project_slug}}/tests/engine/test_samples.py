@@ -31,6 +31,13 @@ def test_there_is_a_sample_for_each_file_of_the_provider() -> None:
     assert list(sample_files(endpoint())) == ["order.paid", "order.refunded"]
 
 
+def test_a_type_with_a_slash_is_a_file_in_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "test" / "orders").mkdir()
+    (tmp_path / "test" / "orders" / "paid.json").write_text("{}")
+
+    assert "orders/paid" in sample_files(endpoint())
+
+
 def test_a_sample_has_an_id_of_its_own_unless_one_is_chosen() -> None:
     one, other, chosen = (
         sample(endpoint(), "order.paid"),

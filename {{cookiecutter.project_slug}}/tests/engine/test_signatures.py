@@ -8,7 +8,14 @@ import pytest
 from starlette.datastructures import Headers
 
 from app.webhooks.refusals import InvalidSignature
-from app.webhooks.signatures import Algorithm, check_timestamp, header_values, is_signed, sign
+from app.webhooks.signatures import (
+    Algorithm,
+    check_timestamp,
+    header_values,
+    is_signed,
+    sign,
+    single_value,
+)
 
 MESSAGE = b"what do ya want for nothing?"
 NOW = 1_790_834_412
@@ -53,6 +60,23 @@ def test_only_hexadecimal_digits_may_be_in_either_case() -> None:
 
     assert is_signed(MESSAGE, [digits.upper()], [b"key"])
     assert not is_signed(MESSAGE, [text.swapcase()], [b"key"], encoding="base64")
+
+
+def test_a_single_value_is_without_the_blanks_around_it() -> None:
+    assert single_value(headers(" a, b\t"), "X-Signature") == "a, b"
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [([], "missing"), ([""], "missing"), ([" ", "\t"], "missing"), (["a", "a"], "malformed")],
+)
+def test_a_header_that_is_missing_or_there_twice_has_no_single_value(
+    fields: list[str], reason: str
+) -> None:
+    with pytest.raises(InvalidSignature) as refusal:
+        single_value(headers(*fields), "X-Signature")
+
+    assert refusal.value.reason == reason
 
 
 def test_signatures_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ def upgrade() -> None:
         sa.Column("event_id", sa.Text, nullable=False),
         sa.Column("event_type", sa.Text, nullable=False),
         sa.Column("payload", sa.LargeBinary, nullable=False),
+        sa.Column("headers", sa.Text),
         sa.Column("received_at", sa.Double, nullable=False, server_default=now),
         sa.Column("state", sa.Text, nullable=False, server_default="pending"),
         sa.Column("due_at", sa.Double, server_default=now),
