@@ -158,9 +158,9 @@ def test_a_table_of_the_users_is_made_and_taken_back_as_alembic_documents_it(
             else "SELECT tablename FROM pg_tables WHERE tablename = 'things'"
         )
         settings = {"DATABASE_URL": database.url}
-        project.run("uv run python -m app migrate", **settings)
+        project.run("uv run python -m app migrate", 60, **settings)
         project.write(billing, project.read(billing) + TABLE)
-        project.run("uv run alembic revision --autogenerate -m things", **settings)
+        project.run("uv run alembic revision --autogenerate -m things", 60, **settings)
         [made] = [file for file in project.files if file.endswith("_things.py")]
         revision = project.read(made)
         assert 'op.create_table(\n        "things"' in revision
@@ -169,12 +169,12 @@ def test_a_table_of_the_users_is_made_and_taken_back_as_alembic_documents_it(
 
         project.run("uv run ruff check")
         project.run("uv run ruff format --check")
-        project.run("uv run alembic upgrade head", **settings)
+        project.run("uv run alembic upgrade head", 60, **settings)
         assert database.rows(tables) == [("things",)]
-        project.run("uv run alembic check", **settings)
-        project.run("uv run alembic downgrade -1", **settings)
+        project.run("uv run alembic check", 60, **settings)
+        project.run("uv run alembic downgrade -1", 60, **settings)
         assert database.rows(tables) == []
-        project.run("uv run python -m app migrate", **settings)
+        project.run("uv run python -m app migrate", 60, **settings)
         assert database.rows(tables) == [("things",)]
-        project.run("uv run alembic downgrade base", **settings)
+        project.run("uv run alembic downgrade base", 60, **settings)
         assert database.count("true") == 0
