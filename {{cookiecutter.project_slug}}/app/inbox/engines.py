@@ -26,6 +26,7 @@ def create_engine() -> sa.Engine:
         url.set(drivername="postgresql+psycopg"),
         connect_args=_postgresql_options(),
         hide_parameters=True,  # in errors, where they would be personal data
+        pool_pre_ping=True,  # the server may have closed a connection meanwhile
     )
 
 
