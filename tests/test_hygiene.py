@@ -75,7 +75,8 @@ def test_a_project_has_the_common_files_those_of_its_answers_and_a_first_env(
 ) -> None:
     provider = overlay("provider", variant.provider)
     processing = overlay("processing", variant.processing)
-    assert project.files == sorted(common_files() | provider | processing | {".env"})
+    common = common_files() - set(FACTS[variant.provider]["without"])
+    assert project.files == sorted(common | provider | processing | {".env"})
 
 
 def test_every_provider_has_the_files_that_the_readme_and_the_tests_expect() -> None:
