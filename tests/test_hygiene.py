@@ -35,7 +35,7 @@ WORDS = {
     "custom": [],
     "unsigned": [],
     "background": [],
-    "github": ["github(?!/|\\.com|\\.workflow|\\.ref|_env)"],
+    "github": ["github(?!/|\\.com|\\.io|\\.workflow|\\.ref|_env)"],
     "standard-webhooks": ["standard[-_ ]?webhooks"],
     "celery": ["celery", "kombu", "rabbitmq", "amqps?", "pyamqp", "redis", "rediss"],
     "arq": ["arq", "fakeredis", "redis", "rediss"],

@@ -45,6 +45,8 @@ class Scheme:
         match self.provider:
             case "stripe":
                 return [(b"Stripe-Signature", b"t=" + at + b"," + signature)]
+            case "github":
+                return self._sign_for_github(body, secret)
             case "shopify":
                 return self._sign_for_shopify(body, secret)
             case "linear":
@@ -54,6 +56,14 @@ class Scheme:
             case "custom":
                 return [(b"X-Timestamp", at), (b"X-Signature", signature)]
         return []
+
+    def _sign_for_github(self, body: bytes, secret: str) -> list[Header]:
+        digest = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest().encode()
+        return [
+            (b"X-Hub-Signature-256", b"sha256=" + digest),
+            (b"X-GitHub-Event", b"test"),
+            (b"X-GitHub-Delivery", hashlib.sha256(body).hexdigest().encode()),
+        ]
 
     def _sign_for_shopify(self, body: bytes, secret: str) -> list[Header]:
         digest = hmac.new(secret.encode(), body, hashlib.sha256).digest()
@@ -86,6 +96,9 @@ class Scheme:
         """Return id and type of the event in a request that was accepted."""
         sent = {name.lower(): value.decode("latin-1").strip() for name, value in reversed(headers)}
         data = json.loads(body)
+        if self.provider == "github":
+            parts = [sent[b"x-github-event"], data.get("action")]
+            return sent[b"x-github-delivery"], ".".join(str(part) for part in parts if part)
         if self.provider == "shopify":
             return sent[b"x-shopify-webhook-id"], sent[b"x-shopify-topic"]
         if self.provider == "linear":
@@ -97,6 +110,10 @@ class Scheme:
     def proves(self, headers: list[Header], body: bytes) -> bool:
         """Tell if headers hold a signature of this body and of a time that is about now."""
         lines = b"\n".join(name + b": " + value for name, value in headers)
+        if self.provider == "github":
+            signed = [self._sign_for_github(body, secret)[0] for secret in (CURRENT, PREVIOUS)]
+            digests = [value.removeprefix(b"sha256=") for _, value in signed]
+            return any(digest in lines.lower() for digest in digests)
         if self.provider == "shopify":
             signed = [self._sign_for_shopify(body, secret)[0] for secret in (CURRENT, PREVIOUS)]
             return any(value in lines for _, value in signed)
@@ -123,6 +140,7 @@ def encoded(secret: str) -> str:
 
 SCHEMES = [
     Scheme("stripe", {"STRIPE_WEBHOOK_SECRET": SECRETS}, r"\bt=\s*(\d{1,15})"),
+    Scheme("github", {"GITHUB_WEBHOOK_SECRET": SECRETS}, ""),
     Scheme("shopify", {"SHOPIFY_WEBHOOK_SECRET": SECRETS}, ""),
     Scheme(
         "standard-webhooks",

@@ -1,6 +1,6 @@
 """The example of each provider: late, foreign and unpaid events change nothing."""
 
-from project import CHOICES
+from project import CHOICES, FACTS
 
 from mutants.mutant import Mutant
 
@@ -26,8 +26,17 @@ MUTANTS = [
         "            is_paid = True",
         handlers("stripe"),
     ),
+    Mutant(
+        "an older event undoes a newer one",
+        "app/services/board.py",
+        " & (board.c.since <= since)",
+        "",
+        handlers("github"),
+        provider="github",
+    ),
 ]
-for provider in CHOICES["provider"]:
+WITH_BILLING = [name for name in CHOICES["provider"] if BILLING not in FACTS[name]["without"]]
+for provider in WITH_BILLING:
     MUTANTS += [
         Mutant(
             "an older event undoes a newer one",

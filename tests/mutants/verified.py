@@ -6,6 +6,7 @@ SIGNATURES = f"{ENGINE}signatures.py"
 STRIPE = f"{ENGINE}stripe.py"
 CUSTOM = f"{ENGINE}custom.py"
 SHOPIFY = f"{ENGINE}shopify.py"
+GITHUB = f"{ENGINE}github.py"
 LINEAR = f"{ENGINE}linear.py"
 STANDARD = f"{ENGINE}standard_webhooks.py"
 
@@ -134,6 +135,31 @@ MUTANTS = [
         '        if data.get("livemode") is False and not self._allow_test_events:\n',
         "        if False:\n",
         STRIPE,
+    ),
+    Mutant(
+        "any signature will do",
+        "app/webhooks/github.py",
+        "        if not is_signed(payload, signatures, self._keys):\n",
+        "        if not signatures:\n",
+        GITHUB,
+        provider="github",
+    ),
+    Mutant(
+        "SHA-1 proves something",
+        "app/webhooks/github.py",
+        "        if not is_signed(payload, signatures, self._keys):\n",
+        '        old = request.headers.get("X-Hub-Signature", "").removeprefix("sha1=")\n'
+        '        is_old = is_signed(payload, [old], self._keys, "sha1")\n'
+        "        if not is_signed(payload, signatures, self._keys) and not is_old:\n",
+        GITHUB,
+        provider="github",
+    ),
+    Mutant(
+        "handlers of a form are given nothing",
+        "app/processing/attempt.py",
+        "verify.parse(payload) if isinstance(verify, Verifier) else parse_json(payload)",
+        "parse_json(payload)",
+        f"{ENGINE}attempts.py",
     ),
     Mutant(
         "any signature will do",

@@ -50,7 +50,7 @@ class Event:
     payload: bytes = field(repr=False)
     """The body, byte for byte as it was signed."""
     data: Any = field(repr=False)
-    """The parsed body; None if it is not JSON."""
+    """The body as the endpoint's verifier parses it, by default as JSON; None if it cannot."""
     headers: Mapping[str, str] = field(repr=False)
     """What was kept of the first delivery's headers, by the names that the verifier uses."""
     transaction: Callable[[], AbstractAsyncContextManager[AsyncConnection]] = field(repr=False)

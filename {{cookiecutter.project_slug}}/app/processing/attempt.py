@@ -20,6 +20,7 @@ from app.processing.transaction import HandlerTransaction
 from app.settings import settings
 from app.webhooks.endpoint import Endpoint, Endpoints
 from app.webhooks.refusals import InvalidEvent
+from app.webhooks.verifier import Verifier
 
 MAX_ERROR_LENGTH = 10_000  # characters of a traceback
 MAX_CLAIM_TRIES = 100  # not for ever: the event is dispatched again anyway
@@ -124,7 +125,7 @@ async def _handle(
         id=claim.event_id,
         type=claim.event_type,
         payload=claim.payload,
-        data=_parse(claim.payload),
+        data=_parse(endpoint, claim.payload),
         headers=json.loads(claim.headers or "{}"),
         transaction=transaction,
         then=transaction.then,
@@ -132,9 +133,10 @@ async def _handle(
     await _run(endpoint.handler(event), policy.handler_timeout_seconds)
 
 
-def _parse(payload: bytes) -> Any:
+def _parse(endpoint: Endpoint, payload: bytes) -> Any:
+    verify = endpoint.verify
     try:
-        return parse_json(payload)
+        return verify.parse(payload) if isinstance(verify, Verifier) else parse_json(payload)
     except InvalidEvent:
         return None  # such as a form: the verifier accepted it, and the handler has the payload
 

@@ -9,7 +9,7 @@ from fastapi import Request
 from pydantic import BaseModel
 from starlette.datastructures import Headers
 
-from app.events import MAX_TEXT_LENGTH, Delivery, checked_text
+from app.events import MAX_TEXT_LENGTH, Delivery, checked_text, parse_json
 from app.settings import Secrets
 from app.webhooks.refusals import InvalidEvent
 
@@ -44,6 +44,17 @@ class Verifier(ABC):
             InvalidSignature: it is not authentic. Nothing in it was parsed.
             InvalidEvent: it is, but holds no event.
         """
+
+    def parse(self, payload: bytes) -> Any:
+        """Return what a handler is given as `event.data`: the body as JSON.
+
+        A verifier that accepts bodies of another form, such as a form field with JSON in it,
+        overrides this, and fills in `Delivery.data` with it. It is called again for each attempt.
+
+        Raises:
+            InvalidEvent: the body has no such form. `event.data` is None then.
+        """
+        return parse_json(payload)
 
     @abstractmethod
     def sample(

@@ -17,10 +17,10 @@ from app.events import Delivery, Event, Permanent, RetryAfter
 from app.inbox.inbox import Inbox
 from app.processing.attempt import attempt, attempt_reference
 from app.settings import settings
-from app.webhooks.endpoint import Handler, by_name
+from app.webhooks.endpoint import Endpoint, Handler, by_name
 from tests.delivery import Database
 from tests.engine.conftest import Try
-from tests.engine.service import delivery, effects, endpoint, handle
+from tests.engine.service import SharedSecret, delivery, effects, endpoint, handle
 from tests.engine.store import make_due, stored, until
 
 pytestmark = pytest.mark.anyio
@@ -71,6 +71,34 @@ async def test_the_handler_is_given_the_headers_that_the_verifier_kept(
     await attempt(inbox, by_name([endpoint(handler)]), claim)
 
     assert [event.headers for event in events] == [kept]
+
+
+class InAForm(SharedSecret):
+    """A verifier whose sender puts the JSON behind a word."""
+
+    def parse(self, payload: bytes) -> Any:
+        return super().parse(payload.removeprefix(b"data="))
+
+
+@pytest.mark.parametrize(
+    ("payload", "data"),
+    [(b'data={"a": 1}', {"a": 1}), (b'{"a": 1}', {"a": 1}), (b"data=", None), (b"\xff", None)],
+)
+async def test_the_handler_is_given_the_body_as_the_verifier_parses_it(
+    inbox: Inbox, payload: bytes, data: object
+) -> None:
+    events = []
+
+    async def handler(event: Event) -> None:
+        events.append(event)
+
+    await inbox.claim_due(1)
+    await inbox.add("test", Delivery("evt_2", "test.happened", payload, data))
+    [claim] = await inbox.claim_due(1)
+    form = Endpoint("test", verify=InAForm(), handler=handler)
+    await attempt(inbox, by_name([form]), claim)
+
+    assert [(event.payload, event.data) for event in events] == [(payload, data)]
 
 
 async def test_a_failed_attempt_keeps_its_traceback_and_the_event_is_due_again(
