@@ -163,24 +163,27 @@ def test_a_table_of_the_users_is_made_and_taken_back_as_alembic_documents_it(
             if kind == "sqlite"
             else "SELECT tablename FROM pg_tables WHERE tablename = 'things'"
         )
-        settings = {"DATABASE_URL": database.url}
-        project.run("uv run python -m app migrate", **settings)
+
+        def type_in(command: str) -> None:
+            project.run(command, DATABASE_URL=database.url)
+
+        type_in("uv run python -m app migrate")
         project.write(billing, project.read(billing) + TABLE)
-        project.run("uv run alembic revision --autogenerate -m things", **settings)
+        type_in("uv run alembic revision --autogenerate -m things")
         [made] = [file for file in project.files if file.endswith("_things.py")]
         revision = project.read(made)
         assert 'op.create_table(\n        "things"' in revision
         assert "webhook" not in revision
         assert database.rows(tables) == []
 
-        project.run("uv run ruff check")
-        project.run("uv run ruff format --check")
-        project.run("uv run alembic upgrade head", **settings)
+        type_in("uv run ruff check")
+        type_in("uv run ruff format --check")
+        type_in("uv run alembic upgrade head")
         assert database.rows(tables) == [("things",)]
-        project.run("uv run alembic check", **settings)
-        project.run("uv run alembic downgrade -1", **settings)
+        type_in("uv run alembic check")
+        type_in("uv run alembic downgrade -1")
         assert database.rows(tables) == []
-        project.run("uv run python -m app migrate", **settings)
+        type_in("uv run python -m app migrate")
         assert database.rows(tables) == [("things",)]
-        project.run("uv run alembic downgrade base", **settings)
+        type_in("uv run alembic downgrade base")
         assert database.count("true") == 0
