@@ -9,8 +9,8 @@ ANSWERS, INBOX, LOGS, TRANSACTIONS = (
 MUTANTS = [
     Mutant(
         "the unique constraint is forgotten",
-        "app/inbox/table.py",
-        '    sa.UniqueConstraint("event_id", "endpoint"),\n',
+        "app/inbox/migrations/versions/0001_webhook_events.py",
+        '        sa.UniqueConstraint("event_id", "endpoint"),\n',
         "",
         INBOX,
     ),
