@@ -108,6 +108,7 @@ def serve(project: Project, database: Database, parser: str) -> Iterator[Target]
     # The image has no library for WebSockets. What developers install brings one.
     options = f"--ws none --http {parser} --timeout-keep-alive {KEEP_ALIVE_SECONDS}"
     command = f"{PYTHON}uvicorn app.main:app --port {port} {options}"
+    project.run(f"{PYTHON}app migrate", PATIENCE, **environment)
     with Process(project.path, command, environment) as server:
         server.wait_for_port(port)
         yield Target(server, port, database, parser)
