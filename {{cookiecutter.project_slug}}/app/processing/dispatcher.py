@@ -11,7 +11,7 @@ from app.processing.queue import Queue
 from app.settings import settings
 from app.webhooks.endpoint import Endpoints
 
-STOP_SECONDS = 5  # for what is being dispatched at the end: a broker may hang
+STOP_SECONDS = 3  # for what is being dispatched at the end: a broker may hang
 
 logger = logging.getLogger(__name__)
 

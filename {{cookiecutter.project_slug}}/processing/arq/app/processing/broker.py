@@ -1,5 +1,6 @@
 """The broker: where Redis is, what the queue in it is called, and how to connect to it."""
 
+import asyncio
 import json
 import logging
 import tomllib
@@ -119,6 +120,9 @@ class PatientRetry(Retry):
         """Return what `do` returns; connect again as often as it takes."""
 
         async def fail_quietly(*problem: Any) -> None:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise asyncio.CancelledError  # the worker is to end: do not connect again
             with suppress(WatchError):
                 await fail(*problem)
 

@@ -1,5 +1,6 @@
 """Messages in Redis, and arq's worker that takes them. The Redis is a stand-in in this process."""
 
+import asyncio
 import json
 import pickle
 import threading
@@ -241,6 +242,23 @@ async def test_a_connection_that_is_lost_while_a_message_is_taken_ends_no_worker
         raise WatchError  # as a pipeline does that watches a key
 
     assert await retry.call_with_retry(execute, fail) == b"1"
+
+
+async def test_a_worker_that_is_to_end_connects_to_nothing_again() -> None:
+    retry = broker.for_workers().retry
+    assert retry is not None
+
+    async def execute() -> bytes:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        raise RedisDown
+
+    async def fail(_: Exception) -> None:
+        raise AssertionError("it goes on")
+
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.create_task(retry.call_with_retry(execute, fail))
 
 
 def test_a_worker_lets_its_attempts_end(monkeypatch: pytest.MonkeyPatch, redis_url: str) -> None:
