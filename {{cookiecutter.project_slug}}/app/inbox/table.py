@@ -1,6 +1,6 @@
 """The tables: events, their attempts that did not end well, and their replays.
 
-A change of them needs a revision in `migrations/versions`.
+A change of them needs a revision in `app/inbox/migrations/versions`.
 
 An event is pending, done or dead, and a done one is pruned in the end. While it is pending,
 `due_at` says when it needs attention: when it may be attempted, or when the lease of the attempt
