@@ -22,6 +22,7 @@ KEEP_IDS_DAYS = 365  # after an event was done. No sender repeats for so long, n
 PAGE = 200  # events in a transaction: nobody waits for it noticeably
 PAUSE_SECONDS = 0.05  # between two of them, for others to have their turn
 DAY_SECONDS = 86400
+INTERVAL_SECONDS = DAY_SECONDS  # from one pruning to the next
 RETRY_SECONDS = 600  # when the database was away
 
 columns = webhook_events.c
@@ -101,5 +102,5 @@ def _prune_daily(days: float, stopping: threading.Event) -> None:
             stopping.wait(RETRY_SECONDS)
         else:
             logger.info("%d events pruned, %d forgotten", pruned, forgotten)
-            stopping.wait(DAY_SECONDS)
+            stopping.wait(INTERVAL_SECONDS)
     engine.dispose()

@@ -48,7 +48,7 @@ class Queue:
     def _connect(self) -> Producer:
         if self._producer is None:
             connection = self._celery.connection_for_write()
-            connection.connect()
+            connection.ensure_connection(max_retries=1, interval_start=0)
             self._producer = self._celery.amqp.Producer(connection)
         return self._producer
 
