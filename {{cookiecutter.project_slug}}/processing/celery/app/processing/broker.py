@@ -101,7 +101,7 @@ def make_celery() -> Celery:
         broker_transport_options=_transport_options(),
     )
     if url.startswith(FOLDER):
-        celery.conf.broker_url = FOLDER
+        celery.conf.broker_url = FOLDER + "localhost"  # without a host, Celery would warn
     return celery
 
 
