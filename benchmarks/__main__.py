@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import acks, effects, generation, growth, kills, plainness, receive
+from benchmarks import acks, effects, generation, growth, kills, plainness, receive, tricks
 from benchmarks.options import Options
 from benchmarks.results import Results
 from benchmarks.setups import POSTGRESQL, SQLITE
@@ -21,6 +21,7 @@ FIGURES: dict[str, Callable[[Options], Results]] = {
     "acks": acks.run,
     "receive": receive.run,
     "growth": growth.run,
+    "tricks": tricks.run,
     "generation": generation.run,
     "plainness": plainness.run,
 }

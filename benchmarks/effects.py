@@ -34,7 +34,7 @@ def run(options: Options) -> Results:
     with homes(take_cores()) as places:
         for number in range(1, options.rounds + 1):
             for setup, kind in subjects:
-                take = partial(_measure, places, setup, kind, options.events)
+                take = partial(measure, places, setup, kind, options.events)
                 results.measure(named(setup, kind), number, take)
         add_versions(results, places, subjects)
     _compare(results, subjects)
@@ -75,7 +75,8 @@ def add_versions(results: Results, places: Homes, subjects: list[tuple[Setup, st
             results.note(f"{versions}: {'; '.join(dict.fromkeys(names))}")
 
 
-def _measure(places: Homes, setup: Setup, kind: str, events: int) -> dict[str, float]:
+def measure(places: Homes, setup: Setup, kind: str, events: int) -> dict[str, float]:
+    """Return the figures of one set-up in one round."""
     with running(places, setup, kind) as service:
         seconds, _ = service.take_effect(WARM_UP)
         events = min(events, round(MOST_SECONDS * WARM_UP / seconds))

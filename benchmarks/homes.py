@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from project import Project, clean_environment, generate
@@ -35,7 +35,7 @@ class Homes:
         self.folder = folder
         self.cores = cores
         self._environments: dict[tuple[str, ...], Path | Missing] = {}
-        self._projects: dict[tuple[str, str], Home] = {}
+        self._projects: dict[tuple[object, ...], Home] = {}
 
     def home(self, setup: Setup) -> Home:
         """Return the home of a set-up.
@@ -44,7 +44,7 @@ class Homes:
             Missing: its packages do not install.
         """
         if setup.processing:
-            return self._project(setup.processing, setup.handler)
+            return self._project(setup)
         environment = self.environment(setup.packages)
         return Home(environment, environment / "bin", str(BASELINES))
 
@@ -79,20 +79,26 @@ class Homes:
             return Missing(f"{wanted} does not install: {error}")
         return folder
 
-    def _project(self, processing: str, handler: str) -> Home:
-        key = (processing, handler)
+    def _project(self, setup: Setup) -> Home:
+        key = (setup.processing, setup.handler, setup.edits)
         if key not in self._projects:
-            self._projects[key] = self._generate(processing, handler)
+            self._projects[key] = self._generate(setup)
         return self._projects[key]
 
-    def _generate(self, processing: str, handler: str) -> Home:
-        folder = Path(tempfile.mkdtemp(prefix=f"{processing}-", dir=self.folder))
-        project = render(folder, processing)
-        if handler:
-            project.write("app/handlers/stripe.py", handler)
-            project.share_environment(self._project(processing, "").folder / ".venv")
+    def _generate(self, setup: Setup) -> Home:
+        folder = Path(tempfile.mkdtemp(prefix=f"{setup.processing}-", dir=self.folder))
+        project = render(folder, setup.processing)
+        if setup.handler or setup.edits:
+            as_generated = self._project(replace(setup, handler="", edits=()))
+            project.share_environment(as_generated.folder / ".venv")
         else:
             run("uv sync --quiet --no-dev --compile-bytecode", project.path)
+        if setup.handler:
+            project.write("app/handlers/stripe.py", setup.handler)
+        for file, old, new in setup.edits:
+            text = project.read(file)
+            assert text.count(old) == 1, f"{old!r} is not once in {file}"
+            project.write(file, text.replace(old, new))
         return Home(project.path, project.path / ".venv/bin", "")
 
 

@@ -41,6 +41,7 @@ class Setup:
         keeps: Whether it writes to a database at all.
         processing: The template's answer; empty for all others.
         handler: The source of the template's handler, if it is not the generated one.
+        edits: Changes of a generated project: file, what is there, and what is there instead.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Setup:
     keeps: bool = True
     processing: str = ""
     handler: str = ""
+    edits: tuple[tuple[str, str, str], ...] = ()
     note: str = ""
 
     def __str__(self) -> str:
