@@ -134,6 +134,7 @@ async def test_it_stops_at_once_even_while_the_database_is_away(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(settings, "poll_interval_seconds", 3600)
+    monkeypatch.setattr("app.processing.dispatcher.STOP_SECONDS", 3600)
 
     async def dispatch(inbox: Inbox) -> int:
         return len(await inbox.dispatch_due())

@@ -99,7 +99,7 @@ def for_workers() -> RedisSettings:
     patient.conn_retries = FOR_EVER
     patient.conn_retry_delay = RETRY_SECONDS
     patient.retry_on_error = [OSError, RedisDown, TimeoutError, ReadOnlyError, OutOfMemoryError]
-    patient.retry = PatientRetry(LoggedBackoff(RETRY_SECONDS), FOR_EVER)
+    patient.retry = PatientRetry(ConstantBackoff(RETRY_SECONDS), FOR_EVER)
     return patient
 
 
@@ -119,23 +119,15 @@ class PatientRetry(Retry):
     ) -> T:
         """Return what `do` returns; connect again as often as it takes."""
 
-        async def fail_quietly(*problem: Any) -> None:
+        async def log_and_fail(error: Exception, *others: Any) -> None:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise asyncio.CancelledError  # the worker is to end: do not connect again
+            logger.error("BROKER_URL: %s; trying again", error)
             with suppress(WatchError):
-                await fail(*problem)
+                await fail(error, *others)
 
-        return await super().call_with_retry(do, fail_quietly, *arguments, **options)
-
-
-class LoggedBackoff(ConstantBackoff):
-    """Tells of each wait, or a worker without its Redis would be silent."""
-
-    def compute(self, failures: int) -> float:
-        """Return the seconds to wait."""
-        logger.error("BROKER_URL: Redis does not answer, or takes no writes; trying again")
-        return float(super().compute(failures))
+        return await super().call_with_retry(do, log_and_fail, *arguments, **options)
 
 
 def to_json(message: dict[str, Any]) -> bytes:

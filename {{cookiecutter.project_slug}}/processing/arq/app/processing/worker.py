@@ -24,6 +24,7 @@ from app.webhooks.endpoint import Endpoint, by_name
 
 MESSAGE_SECONDS = 60  # beyond the attempt itself, such as for a database that is away
 END_SECONDS = 5  # for the process to end after its attempts have
+LOOK_SECONDS = 0.5  # from one look to the next at whether it is to end
 
 
 def make_worker(endpoints: Sequence[Endpoint]) -> type:
@@ -63,7 +64,7 @@ async def start(context: dict[str, Any]) -> None:
     """Set up the process, and open the inbox."""
     main = asyncio.current_task()
     if main is not None:
-        main.add_done_callback(end_soon)
+        bound_end(main)
     configure_logging()
     logging.getLogger("arq").propagate = False  # it writes its own lines
     let_threads_take_turns()
@@ -78,9 +79,12 @@ async def stop(context: dict[str, Any]) -> None:
         await context["inbox"].close()
 
 
-def end_soon(main: asyncio.Task[Any]) -> None:
-    """Bound the end of the process, whose attempts have ended by now.
+def bound_end(main: asyncio.Task[Any]) -> None:
+    """Bound the time that the process has to end, once arq's main task is told to.
 
-    A thread that goes on, or a Redis that is away, would keep it. What hangs is in the log then.
+    A Redis that hangs would keep that task, or a thread the process. What hangs is in the log then.
     """
-    faulthandler.dump_traceback_later(END_SECONDS, exit=True, file=sys.__stderr__ or sys.stderr)
+    if main.cancelling() or main.done():
+        faulthandler.dump_traceback_later(END_SECONDS, exit=True, file=sys.__stderr__ or sys.stderr)
+    else:
+        asyncio.get_running_loop().call_later(LOOK_SECONDS, bound_end, main)

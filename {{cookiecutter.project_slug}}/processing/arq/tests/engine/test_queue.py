@@ -5,6 +5,7 @@ import json
 import pickle
 import threading
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -18,12 +19,12 @@ from app.events import Event
 from app.inbox.inbox import Inbox, Reference
 from app.processing import broker
 from app.processing.queue import Queue
-from app.processing.worker import make_worker
+from app.processing.worker import bound_end, make_worker
 from app.settings import settings
 from app.webhooks.endpoint import Handler, by_name
 from tests.delivery import Database
 from tests.engine.service import delivery, endpoint, handle
-from tests.engine.store import make_due, stored
+from tests.engine.store import make_due, stored, until
 
 pytestmark = pytest.mark.anyio
 
@@ -37,7 +38,7 @@ def redis_url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     url = f"redis://127.0.0.1:{server.server_address[1]}/"
     monkeypatch.setattr(broker.settings, "broker_url", url)
     monkeypatch.setattr("arq.worker.log_redis_info", _no_info)
-    monkeypatch.setattr("app.processing.worker.end_soon", lambda _: None)  # the tests go on
+    monkeypatch.setattr("app.processing.worker.bound_end", lambda _: None)  # the tests go on
     yield url
     server.shutdown()
 
@@ -225,7 +226,7 @@ def test_a_url_is_read_as_redis_reads_it(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 async def test_a_connection_that_is_lost_while_a_message_is_taken_ends_no_worker(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(broker, "RETRY_SECONDS", 0)
     retry = broker.for_workers().retry
@@ -236,12 +237,13 @@ async def test_a_connection_that_is_lost_while_a_message_is_taken_ends_no_worker
         answer = next(answers)
         if answer is not None:
             return answer
-        raise RedisDown
+        raise RedisDown("nobody listens")
 
     async def fail(_: Exception) -> None:
         raise WatchError  # as a pipeline does that watches a key
 
     assert await retry.call_with_retry(execute, fail) == b"1"
+    assert "BROKER_URL: nobody listens; trying again" in caplog.text
 
 
 async def test_a_worker_that_is_to_end_connects_to_nothing_again() -> None:
@@ -259,6 +261,30 @@ async def test_a_worker_that_is_to_end_connects_to_nothing_again() -> None:
 
     with pytest.raises(asyncio.CancelledError):
         await asyncio.create_task(retry.call_with_retry(execute, fail))
+
+
+async def test_a_worker_ends_although_redis_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    bounds = []
+    monkeypatch.setattr(
+        "faulthandler.dump_traceback_later", lambda seconds, **_: bounds.append(seconds)
+    )
+    monkeypatch.setattr("app.processing.worker.LOOK_SECONDS", 0.01)
+    redis_answers = asyncio.Event()
+
+    async def hang() -> None:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+        await redis_answers.wait()  # as a pipeline does that was cancelled
+
+    main = asyncio.create_task(hang())
+    bound_end(main)
+    await asyncio.sleep(0.05)
+    assert bounds == []
+
+    main.cancel()
+    await until(lambda: bounds != [])
+    redis_answers.set()
+    await main
 
 
 def test_a_worker_lets_its_attempts_end(monkeypatch: pytest.MonkeyPatch, redis_url: str) -> None:
