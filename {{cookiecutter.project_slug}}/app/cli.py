@@ -3,6 +3,7 @@
 import getpass
 import json
 import socket
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -26,6 +27,7 @@ from app.samples import sample, sample_files
 from app.schema import COMMAND, HISTORIES, SchemaUnusable, applied_revisions
 from app.schema import migrate as migrate_schema
 from app.webhooks.endpoint import Endpoint, nobody
+from app.webhooks.verifier import Verifier
 
 PAGE = 500  # events at a time: the service is not kept waiting
 SEND_TIMEOUT_SECONDS = 30
@@ -33,6 +35,10 @@ NEVER_STARTED = (
     "DATABASE_URL names a database without the table of events:"
     f" run {COMMAND}, or go to the folder in which the service runs"
 )
+
+# What the engine notes for itself. The life of an event tells the same.
+INTERNAL = ("failures", "queued", "has_slot", "lost_started_at", "lost_worker")
+PIPED_COLUMNS = 200  # of a table that no terminal has to hold
 
 State = Literal["pending", "done", "dead", "pruned"]
 
@@ -49,6 +55,8 @@ def send(
 ) -> None:
     """Sign a sample event with the configured secret, and send it to the service."""
     chosen = _find_endpoint(endpoint)
+    if not isinstance(chosen.verify, Verifier):
+        raise SystemExit(f"endpoint {chosen.name!r} has a verify function that signs no samples")
     known = list(sample_files(chosen))
     if event_type not in known:
         there_are = ", ".join(known) or "no others"
@@ -62,7 +70,8 @@ def send(
             typer.echo(f"{made.event_id} {answer.status} {answer.read().decode()}")
     except urllib.error.HTTPError as refusal:
         text = refusal.read().decode(errors="replace")
-        raise SystemExit(f"{made.event_id} {refusal.code} {text}") from None
+        hint = f": is it this service that answers at {url}? See --url" * (refusal.code == 404)
+        raise SystemExit(f"{made.event_id} {refusal.code} {text}{hint}") from None
     except (OSError, ValueError) as error:
         raise SystemExit(f"no service answers at {url}: {error}") from None
 
@@ -74,6 +83,8 @@ def _find_endpoint(name: str) -> Endpoint:
     for endpoint in receiving:
         if name in ("", endpoint.name):
             return endpoint
+    if name in [endpoint.name for endpoint in endpoints]:
+        raise SystemExit(f"endpoint {name!r} has no verifier: only the service itself sends to it")
     names = ", ".join(endpoint.name for endpoint in receiving)
     raise SystemExit(f"app/endpoints.py has no endpoint {name!r}: there are {names}")
 
@@ -95,12 +106,14 @@ def events(
         for row in rows:
             typer.echo(json.dumps(row))
     else:
-        Console(markup=False, emoji=False).print(_table(rows))
+        columns_there = None if sys.stdout.isatty() else PIPED_COLUMNS
+        Console(markup=False, emoji=False, width=columns_there).print(_table(rows))
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:
     headings = ("received", "endpoint", "event", "type", "state", "attempts", "due")
-    table = Table(*(Column(heading, overflow="fold") for heading in headings))
+    # An id is to be copied: the other columns are folded before it is.
+    table = Table(*(Column(each, overflow="fold", no_wrap=each == "event") for each in headings))
     for row in rows:
         table.add_row(
             _time(row["received_at"]),
@@ -130,12 +143,14 @@ def show(event_id: str) -> None:
     if not rows:
         raise SystemExit(f"there is no event {event_id}: see python -m app events")
     for row, life in zip(rows, lives, strict=True):
-        values = dict(row._mapping)
+        values = {name: value for name, value in row._mapping.items() if name not in INTERNAL}
         payload = values.pop("payload").decode(errors="replace")
         values["headers"] = json.loads(values["headers"] or "{}")
-        error = values.pop("error") or ""
-        lines = "\n".join(_line(moment) for moment in life)
-        typer.echo(f"{json.dumps(values, indent=2)}\n\n{lines}\n\n{payload}\n\n{error}")
+        error = values.pop("error")
+        parts = [json.dumps(values, indent=2), "\n".join(map(_line, life)), payload]
+        if error:
+            parts.append(f"last failure:\n{error}")
+        typer.echo("\n\n".join(parts))
 
 
 def _line(moment: history.Moment) -> str:
@@ -149,7 +164,7 @@ def _line(moment: history.Moment) -> str:
     if moment.who:
         line += f" on {moment.who}"
     if moment.error:
-        line += f": {moment.error.strip().splitlines()[-1]}"
+        line += f": {history.reason(moment.error)}"
     return line
 
 
@@ -157,11 +172,14 @@ def _line(moment: history.Moment) -> str:
 def replay(
     event_ids: Annotated[list[str] | None, typer.Argument(help="The events' ids.")] = None,
     dead: Annotated[bool, typer.Option("--dead", help="All dead events.")] = False,
+    endpoint: Annotated[str, typer.Option(help="Only those of this endpoint.")] = "",
 ) -> None:
     """Let finished events be handled again. The running service does it."""
     if bool(event_ids) == dead:
         raise SystemExit("name the events to replay, or use --dead for all dead ones")
     chosen = columns.state == "dead" if dead else columns.event_id.in_(event_ids or [])
+    if endpoint:
+        chosen = sa.and_(chosen, columns.endpoint == endpoint)
     with _connect() as connection:
         ids = history.replay(connection, chosen, _who())
     if not ids:

@@ -13,7 +13,7 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-from app.webhooks.endpoint import Endpoint
+from app.webhooks.endpoint import Endpoint, nobody
 from app.webhooks.verifier import Verifier
 
 FIXTURES = Path(__file__).parents[1] / "tests" / "fixtures"
@@ -74,8 +74,10 @@ def add_examples(app: FastAPI, endpoints: Sequence[Endpoint]) -> None:
     def openapi() -> dict[str, Any]:
         document = plain_openapi()
         for endpoint in endpoints:
+            if endpoint.verify is nobody:
+                continue
             types = list(sample_files(endpoint))
-            operation = document["paths"].get(f"/webhooks/{endpoint.name}", {}).get("post")
+            operation = document["paths"].get(app.url_path_for(endpoint.name), {}).get("post")
             if types and operation is not None:
                 _show(operation, sample(endpoint, types[0]))
             model = getattr(endpoint.verify, "model", None)

@@ -29,6 +29,19 @@ class Moment:
     """The traceback of an attempt, or why it was released."""
 
 
+def reason(error: str) -> str:
+    """Return the line of an error that says most: of a traceback, the one with the exception.
+
+    A message may have several lines, of which SQLAlchemy's last one only names its documentation.
+    """
+    lines = error.strip().splitlines() or [""]
+    last_frame = max((n for n, line in enumerate(lines) if line.startswith('  File "')), default=-1)
+    for line in lines[last_frame + 1 :]:
+        if not line.startswith(" "):
+            return line
+    return lines[-1]
+
+
 def life(connection: sa.Connection, event: sa.Row[Any]) -> list[Moment]:
     """Return what happened to an event, in order of time."""
     moments = [Moment(event.received_at, "received")]

@@ -77,6 +77,8 @@ class Claim:
     """A JSON object of what was kept of the request's headers."""
     started_at: float
     """When it was claimed."""
+    follows_lost: bool
+    """Whether the attempt before it never ended."""
 
     def key(self) -> dict[str, object]:
         """Return the parameters by which statements find the event, if this is still valid."""
@@ -256,6 +258,11 @@ class Inbox:
         worker = self._claimant.worker
         await self._end(EndCall(statements.BURY, claim, worker, values, Outcome.DEAD, error))
 
+    async def keep_error(self, claim: Claim, error: str) -> None:
+        """Keep the traceback of an attempt that failed after its event was done."""
+        worker = self._claimant.worker
+        await self._end(EndCall(statements.KEEP_ERROR, claim, worker, {"error": error}))
+
     async def release(self, claim: Claim, delay: float = 0, reason: str = "") -> None:
         """Give an attempt back, so that it does not count."""
         values: dict[str, object] = {"delay": delay}
@@ -419,9 +426,10 @@ def _claims(connection: sa.Connection, rows: Rows) -> list[Claim]:
             payload=row.payload,
             headers=row.headers,
             started_at=row.started_at,
+            follows_lost=row.lost_started_at is not None,
         )
         claims.append(claim)
-        if row.lost_started_at is not None:
+        if claim.follows_lost:
             lost = {
                 "event": row.id,
                 "number": row.attempts - 1,

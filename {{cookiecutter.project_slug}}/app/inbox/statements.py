@@ -299,6 +299,18 @@ BURY = _statement(
     """
 )
 
+# Keep the error of an attempt that failed when its event was done already.
+KEEP_ERROR = _statement(
+    """
+    UPDATE webhook_events SET error = :error
+    WHERE id = (
+        SELECT id FROM webhook_events
+        WHERE id = :id AND attempts = :attempts AND state = 'done' {skip_locked}
+    )
+    RETURNING id
+    """
+)
+
 # Give an attempt back, so that it does not count: the event is due again after a delay.
 RELEASE = _statement(
     """

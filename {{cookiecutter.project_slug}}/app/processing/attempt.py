@@ -51,7 +51,7 @@ async def attempt(inbox: Inbox, endpoints: Endpoints, claim: Claim) -> None:
             raise
         except Exception as error:
             if transaction.committed:
-                logger.error("%s: %s after it was done", name, type(error).__name__)
+                await _keep_late_error(inbox, claim, error, name)
             else:
                 await _record_failure(inbox, claim, policy, error, name)
         else:
@@ -115,7 +115,7 @@ async def _claim(inbox: Inbox, call: Coroutine[Any, Any, Claim | None]) -> Claim
 async def _handle(
     endpoints: Endpoints, claim: Claim, policy: Policy, transaction: HandlerTransaction
 ) -> None:
-    if claim.failures > policy.max_attempts:
+    if claim.follows_lost and claim.failures > policy.max_attempts:
         raise RuntimeError("the last attempt never ended: its process died")
     endpoint = endpoints.get(claim.endpoint)
     if endpoint is None:
@@ -190,9 +190,7 @@ async def _cancel(task: asyncio.Task[None]) -> None:
 async def _record_failure(
     inbox: Inbox, claim: Claim, policy: Policy, error: Exception, name: str
 ) -> None:
-    # The traceback is stored beside the payload and not logged: it may quote personal data.
-    text = "".join(traceback.format_exception(error))[-MAX_ERROR_LENGTH:]
-    storable = text.encode(errors="backslashreplace").decode().replace("\0", "\\0")
+    storable = _storable(error)
     kind = type(error).__name__
     is_last = isinstance(error, Permanent) or claim.failures >= policy.max_attempts
     delay = wait_after(error, claim.failures, policy)
@@ -204,10 +202,31 @@ async def _record_failure(
             outcome = Outcome.TIMED_OUT if timed_out else Outcome.FAILED
             await inbox.retry(claim, delay, storable, outcome)
     except LeaseLost:
-        logger.error("%s: %s after it was done, or taken over", name, kind)
+        await _keep_late_error(inbox, claim, error, name)
         return
     if is_last:
         logger.error("%s: %s, dead: see python -m app show %s", name, kind, claim.event_id)
     else:
         logger.warning("%s: %s, retry in %.1f s", name, kind, delay)
     attempts.add(1, {"endpoint": claim.endpoint, "outcome": "dead" if is_last else "failed"})
+
+
+async def _keep_late_error(inbox: Inbox, claim: Claim, error: Exception, name: str) -> None:
+    """Keep the error of a handler whose event is done, or was claimed by a later attempt."""
+    kind = type(error).__name__
+    try:
+        await inbox.keep_error(claim, _storable(error))
+    except LeaseLost:
+        logger.error("%s: %s after another attempt had begun", name, kind)
+    else:
+        show = f"python -m app show {claim.event_id}"
+        logger.error("%s: %s after it was done: see %s", name, kind, show)
+
+
+def _storable(error: Exception) -> str:
+    """Return a traceback as it is stored beside the payload.
+
+    It is not logged: it may quote personal data.
+    """
+    text = "".join(traceback.format_exception(error))[-MAX_ERROR_LENGTH:]
+    return text.encode(errors="backslashreplace").decode().replace("\0", "\\0")

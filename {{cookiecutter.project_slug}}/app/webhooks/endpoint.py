@@ -9,6 +9,8 @@ from dataclasses import KW_ONLY, dataclass
 from importlib import import_module
 from typing import Any
 
+from fastapi import params
+
 from app import handlers
 from app.events import Delivery, Event
 from app.webhooks.refusals import InvalidSignature
@@ -31,6 +33,7 @@ class Endpoint:
         verify: A FastAPI dependency that returns the `Delivery` of an authentic request: a
             verifier of `app/webhooks/`, or a function of your own. Without one there is no path,
             only events of the service's own, by `event.then()`.
+        dependencies: Further dependencies of its route, such as a guard: `[Depends(guard)]`.
         handler: An `async def` function that is given each `Event`.
         max_attempts, retry_base_seconds, retry_cap_seconds, handler_timeout_seconds: As in
             `app/settings.py`, for the events of this endpoint. None: what the settings say.
@@ -44,6 +47,7 @@ class Endpoint:
     name: str
     _: KW_ONLY
     verify: Verify = nobody
+    dependencies: Sequence[params.Depends] = ()
     handler: Handler
     max_attempts: int | None = None
     retry_base_seconds: float | None = None

@@ -1,8 +1,8 @@
 """The route of a webhook: read, verify, store, acknowledge. Processing comes after the answer."""
 
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
@@ -46,7 +46,12 @@ def webhook_router(endpoints: Sequence[Endpoint]) -> APIRouter:
 def _add_route(router: APIRouter, endpoint: Endpoint) -> None:
     verified = Annotated[Delivery, Depends(endpoint.verify)]
 
-    @router.post(f"/webhooks/{endpoint.name}", name=endpoint.name, responses=_answers(endpoint))
+    @router.post(
+        f"/webhooks/{endpoint.name}",
+        name=endpoint.name,
+        dependencies=endpoint.dependencies,
+        responses=_answers(endpoint),
+    )
     async def receive(request: Request, delivery: verified) -> Response:
         """Acknowledge an event once it is committed, new or not."""
         inbox = started_inbox(request)
@@ -143,14 +148,27 @@ def _answers(endpoint: Endpoint) -> dict[int | str, dict[str, Any]]:
 def _lifespan(endpoints: Endpoints) -> Callable[[FastAPI], Any]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Inbox]]:
-        inbox = Inbox(endpoints)
-        await inbox.open()
-        with pruning():
+        with _only_router(app, endpoints), pruning():
+            inbox = Inbox(endpoints)
+            await inbox.open()
             async with dispatching(inbox, endpoints):
                 yield {"inbox": inbox}
-        await inbox.close()
+            await inbox.close()
 
     return lifespan
+
+
+@contextmanager
+def _only_router(app: FastAPI, endpoints: Endpoints) -> Iterator[None]:
+    """Refuse a second router with the same paths: the first would bypass a guard of the second."""
+    running: frozenset[str] = getattr(app.state, "webhooks", frozenset())
+    for name in running & endpoints.keys():
+        raise SystemExit(f"/webhooks/{name} is there twice: include webhook_router(…) only once")
+    app.state.webhooks = running | endpoints.keys()
+    try:
+        yield
+    finally:
+        app.state.webhooks = running
 
 
 RECEIVED = {"application/json": {"example": {"received": True}}}

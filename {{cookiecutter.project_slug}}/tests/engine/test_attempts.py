@@ -143,6 +143,19 @@ async def test_an_event_that_kills_its_process_is_dead_in_the_end(
     assert "its process died" in row.error
 
 
+async def test_a_limit_that_was_lowered_hides_no_failure(
+    try_with: Try, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        await try_with(fail)
+    monkeypatch.setattr(settings, "max_attempts", 1)
+
+    row = await try_with(fail)
+
+    assert (row.state, row.attempts) == ("dead", 3)
+    assert "process died" not in row.error
+
+
 async def must_not_be_called(event: Event) -> None:
     pytest.fail("the handler was called")
 

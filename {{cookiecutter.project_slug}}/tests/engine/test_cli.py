@@ -19,6 +19,7 @@ from typer.testing import CliRunner, Result
 
 from app import cli, samples
 from app.database import url
+from app.events import Delivery
 from app.inbox.inbox import Inbox
 from app.inbox.table import webhook_events
 from app.webhooks.endpoint import Endpoint
@@ -119,7 +120,8 @@ async def test_show_prints_row_payload_and_traceback() -> None:
     assert '"state": "dead"' in shown
     assert '"X-Delivery": "d-1"' in shown
     assert delivery("evt_1", name="Zoë").payload.decode() in shown
-    assert "Traceback: it broke" in shown
+    assert shown.endswith("last failure:\nTraceback: it broke\n")
+    assert "has_slot" not in shown
 
 
 @pytest.mark.usefixtures("three_events")
@@ -129,6 +131,21 @@ async def test_replay_makes_finished_events_due(database: Database) -> None:
     for event_id in ("evt_0", "evt_1"):
         event = await stored(database, event_id)
         assert (event.state, event.failures, event.finished_at) == ("pending", 0, None)
+
+
+@pytest.mark.usefixtures("three_events")
+async def test_replay_can_be_limited_to_one_endpoint(inbox: Inbox, database: Database) -> None:
+    await inbox.add("other", delivery("evt_0"))
+
+    assert "none of these" in await refusal("replay", "evt_0", "--endpoint", "other")
+    assert await output("replay", "evt_0", "--endpoint", "test") == "1 to be handled again\n"
+
+
+async def test_an_id_is_listed_in_one_line(inbox: Inbox) -> None:
+    event_id = "evt_" + "0123456789abcdef" * 6
+    await inbox.add("test", delivery(event_id, "a.rather.long.type.of.an.event"))
+
+    assert event_id in await output("events")
 
 
 @pytest.mark.usefixtures("three_events")
@@ -255,12 +272,18 @@ async def test_a_server_that_does_not_answer_is_named(monkeypatch: pytest.Monkey
 # Sending
 
 
+async def verify() -> Delivery:
+    """Verify anything: a function that signs no samples."""
+    return delivery()
+
+
 @pytest.fixture
 def own_endpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Endpoints and a sample of the tests' own in the place of yours."""
     module: Any = ModuleType("app.endpoints")
     own = Endpoint("own", handler=handle)  # nobody can send to it
-    module.endpoints = [own, endpoint(), endpoint(name="other")]
+    function = Endpoint("function", verify=verify, handler=handle)
+    module.endpoints = [own, endpoint(), endpoint(name="other"), function]
     monkeypatch.setitem(sys.modules, "app.endpoints", module)
     monkeypatch.setattr(samples, "FIXTURES", tmp_path)
     (tmp_path / "test").mkdir()
@@ -309,9 +332,13 @@ async def test_send_says_why_the_service_refused(server: str) -> None:
 async def test_send_says_what_samples_and_endpoints_there_are() -> None:
     no_sample = await refusal("send", "no.such.type")
     no_endpoint = await refusal("send", "order.paid", "--endpoint", "nobody")
+    no_path = await refusal("send", "order.paid", "--endpoint", "own")
+    no_samples = await refusal("send", "order.paid", "--endpoint", "function")
 
+    assert no_path == "endpoint 'own' has no verifier: only the service itself sends to it"
+    assert no_samples == "endpoint 'function' has a verify function that signs no samples"
     assert no_sample.endswith("there is no sample no.such.type.json in tests/fixtures: order.paid")
-    assert no_endpoint.endswith("no endpoint 'nobody': there are test, other")
+    assert no_endpoint.endswith("no endpoint 'nobody': there are test, other, function")
 
 
 @pytest.mark.usefixtures("own_endpoints")

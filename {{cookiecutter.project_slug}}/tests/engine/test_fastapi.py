@@ -65,6 +65,12 @@ def the_inclusion_is_guarded() -> FastAPI:
     return app
 
 
+def the_endpoint_is_guarded() -> FastAPI:
+    return application(
+        Endpoint("test", verify=SharedSecret(), dependencies=[Depends(deny)], handler=handle)
+    )
+
+
 def a_router_around_it_is_guarded() -> FastAPI:
     router = APIRouter(dependencies=[Depends(deny)])
     router.include_router(webhook_router([endpoint()]))
@@ -87,6 +93,7 @@ def the_verifier_is_guarded() -> FastAPI:
     [
         the_application_is_guarded,
         the_inclusion_is_guarded,
+        the_endpoint_is_guarded,
         a_router_around_it_is_guarded,
         the_verifier_is_guarded,
     ],
@@ -99,6 +106,16 @@ async def test_a_guard_runs_wherever_it_is_added(
 
     assert answer.status_code == 403
     assert await database.rows(sa.select(webhook_events)) == []
+
+
+async def test_a_router_that_is_included_twice_refuses_the_start() -> None:
+    """The first one would bypass the guard of the second."""
+    app = application()
+    app.include_router(webhook_router([endpoint()]), dependencies=[Depends(deny)])
+
+    with pytest.raises(SystemExit, match="/webhooks/test is there twice"):
+        async with running(app):
+            pytest.fail("it started")
 
 
 async def test_a_verifier_can_be_overridden() -> None:

@@ -53,6 +53,30 @@ async def lose_the_database(event: Event) -> None:
     raise StoreUnavailable("no connection left")
 
 
+SEVERAL_LINES = """Traceback (most recent call last):
+  File "app/handlers/stripe.py", line 1, in handle
+    await db.execute(row)
+    ~~~~~~~~~~^^^^^
+sqlalchemy.exc.IntegrityError: (sqlite3.IntegrityError) UNIQUE constraint failed: payments.event_id
+[SQL: INSERT INTO payments
+  VALUES (?)]
+(Background on this error at: https://sqlalche.me/e/21/gkpj)
+"""
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (SEVERAL_LINES, 4),
+        (f"{SEVERAL_LINES}\nDuring its handling, another one:\n\n{SEVERAL_LINES}", 4),
+        ("the process was about to end", 0),
+    ],
+    ids=["one", "two", "none"],
+)
+async def test_the_reason_is_the_line_with_the_exception(error: str, line: int) -> None:
+    assert history.reason(error) == error.splitlines()[line]
+
+
 async def attempts(database: Database) -> list[Any]:
     """Return the attempts that are on record beside the event."""
     return await database.rows(sa.select(webhook_attempts).order_by(webhook_attempts.c.number))

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from app import samples
 from app.events import Event
 from app.samples import add_examples, sample, sample_files
 from app.webhooks.endpoint import Endpoint
+from app.webhooks.route import webhook_router
 from tests.delivery import Database, Deliver, HandlerFailed, running
 from tests.engine.service import URL, application, effects, endpoint, handle
 
@@ -84,15 +86,18 @@ async def test_deliver_fails_as_the_handler_does(database: Database) -> None:
             await deliver("order.paid", data__amount=2)
 
 
-def test_the_documented_example_can_be_tried_out(database: Database) -> None:
-    app = application()
-    add_examples(app, [endpoint()])
+@pytest.mark.parametrize("prefix", ["", "/api"])
+def test_the_documented_example_can_be_tried_out(database: Database, prefix: str) -> None:
+    endpoints = [endpoint(), Endpoint("follow-ups", handler=handle)]
+    app = FastAPI()
+    app.include_router(webhook_router(endpoints), prefix=prefix)
+    add_examples(app, endpoints)
 
     with TestClient(app) as client:
-        operation = client.get("/openapi.json").json()["paths"][URL]["post"]
+        operation = client.get("/openapi.json").json()["paths"][prefix + URL]["post"]
         example = operation["requestBody"]["content"]["application/json"]["example"]
         headers = {each["name"]: each["example"] for each in operation["parameters"]}
-        answer = client.post(URL, content=json.dumps(example), headers=headers)
+        answer = client.post(prefix + URL, content=json.dumps(example), headers=headers)
         assert answer.status_code == 200
         assert "swagger" in client.get("/docs").text
     assert samples.HINT in operation["description"]

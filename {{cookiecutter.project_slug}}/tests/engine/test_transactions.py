@@ -94,7 +94,8 @@ async def test_a_second_transaction_is_refused(
     row = await try_with(twice)
 
     assert (row.state, await database.rows(EFFECTS)) == ("done", [("evt_1",)])
-    assert "RuntimeError after it was done" in caplog.text
+    assert "RuntimeError after it was done: see python -m app show evt_1" in caplog.text
+    assert "a handler may open one transaction" in row.error
 
 
 async def test_a_transaction_in_a_transaction_is_refused_at_once(
@@ -180,6 +181,7 @@ async def test_a_handler_that_commits_itself_is_done_once_and_told(
 
     assert (row.state, await database.rows(EFFECTS)) == ("done", [("evt_1",)])
     assert "RuntimeError after it was done" in caplog.text
+    assert "leave that to `async with`" in row.error
     assert "lease" not in caplog.text
 
 

@@ -15,7 +15,7 @@ from app.inbox.inbox import QUEUE_WINDOW, Inbox, Reference
 from app.logs import configure_logging
 from app.processes import let_threads_take_turns
 from app.processing.attempt import attempt_reference
-from app.processing.broker import for_workers, to_json
+from app.processing.broker import for_workers, limit_answers, to_json
 from app.processing.broker import settings as broker
 from app.processing.policy import policy_of
 from app.processing.queue import ATTEMPT
@@ -24,7 +24,6 @@ from app.webhooks.endpoint import Endpoint, by_name
 
 MESSAGE_SECONDS = 60  # beyond the attempt itself, such as for a database that is away
 END_SECONDS = 5  # for the process to end after its attempts have
-LOOK_SECONDS = 0.5  # from one look to the next at whether it is to end
 
 
 def make_worker(endpoints: Sequence[Endpoint]) -> type:
@@ -64,10 +63,11 @@ async def start(context: dict[str, Any]) -> None:
     """Set up the process, and open the inbox."""
     main = asyncio.current_task()
     if main is not None:
-        bound_end(main)
+        main.add_done_callback(end_soon)
     configure_logging()
     logging.getLogger("arq").propagate = False  # it writes its own lines
     let_threads_take_turns()
+    await limit_answers(context["redis"])
     inbox = Inbox(context["endpoints"])
     await inbox.open()
     context["inbox"] = inbox
@@ -79,12 +79,9 @@ async def stop(context: dict[str, Any]) -> None:
         await context["inbox"].close()
 
 
-def bound_end(main: asyncio.Task[Any]) -> None:
-    """Bound the time that the process has to end, once arq's main task is told to.
+def end_soon(main: asyncio.Task[Any]) -> None:
+    """Bound the end of the process, whose attempts have ended by now.
 
-    A Redis that hangs would keep that task, or a thread the process. What hangs is in the log then.
+    A thread that goes on, or a Redis that is away, would keep it. What hangs is in the log then.
     """
-    if main.cancelling() or main.done():
-        faulthandler.dump_traceback_later(END_SECONDS, exit=True, file=sys.__stderr__ or sys.stderr)
-    else:
-        asyncio.get_running_loop().call_later(LOOK_SECONDS, bound_end, main)
+    faulthandler.dump_traceback_later(END_SECONDS, exit=True, file=sys.__stderr__ or sys.stderr)

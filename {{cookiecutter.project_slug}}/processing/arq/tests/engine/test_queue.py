@@ -5,7 +5,6 @@ import json
 import pickle
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -13,18 +12,19 @@ from arq import ArqRedis, create_pool
 from arq.worker import Worker, create_worker
 from fakeredis import TcpFakeServer
 from redis.exceptions import ConnectionError as RedisDown
+from redis.exceptions import TimeoutError as RedisTimeout
 from redis.exceptions import WatchError
 
 from app.events import Event
 from app.inbox.inbox import Inbox, Reference
 from app.processing import broker
 from app.processing.queue import Queue
-from app.processing.worker import bound_end, make_worker
+from app.processing.worker import make_worker
 from app.settings import settings
 from app.webhooks.endpoint import Handler, by_name
 from tests.delivery import Database
 from tests.engine.service import delivery, endpoint, handle
-from tests.engine.store import make_due, stored, until
+from tests.engine.store import make_due, stored
 
 pytestmark = pytest.mark.anyio
 
@@ -38,7 +38,7 @@ def redis_url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     url = f"redis://127.0.0.1:{server.server_address[1]}/"
     monkeypatch.setattr(broker.settings, "broker_url", url)
     monkeypatch.setattr("arq.worker.log_redis_info", _no_info)
-    monkeypatch.setattr("app.processing.worker.bound_end", lambda _: None)  # the tests go on
+    monkeypatch.setattr("app.processing.worker.end_soon", lambda _: None)  # the tests go on
     yield url
     server.shutdown()
 
@@ -263,28 +263,21 @@ async def test_a_worker_that_is_to_end_connects_to_nothing_again() -> None:
         await asyncio.create_task(retry.call_with_retry(execute, fail))
 
 
-async def test_a_worker_ends_although_redis_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
-    bounds = []
-    monkeypatch.setattr(
-        "faulthandler.dump_traceback_later", lambda seconds, **_: bounds.append(seconds)
-    )
-    monkeypatch.setattr("app.processing.worker.LOOK_SECONDS", 0.01)
-    redis_answers = asyncio.Event()
+async def test_a_redis_that_does_not_answer_is_not_waited_for(
+    redis: ArqRedis, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def say_nothing(*_: Any) -> None:
+        await asyncio.sleep(60)
 
-    async def hang() -> None:
-        with suppress(asyncio.CancelledError):
-            await asyncio.sleep(60)
-        await redis_answers.wait()  # as a pipeline does that was cancelled
+    server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    monkeypatch.setattr(broker, "ANSWER_SECONDS", 0.05)
+    await broker.limit_answers(redis)
+    redis.connection_pool.connection_kwargs["port"] = server.sockets[0].getsockname()[1]
 
-    main = asyncio.create_task(hang())
-    bound_end(main)
-    await asyncio.sleep(0.05)
-    assert bounds == []
-
-    main.cancel()
-    await until(lambda: bounds != [])
-    redis_answers.set()
-    await main
+    with pytest.raises(RedisTimeout):
+        async with asyncio.timeout(2):
+            await redis.ping()
+    server.close()
 
 
 def test_a_worker_lets_its_attempts_end(monkeypatch: pytest.MonkeyPatch, redis_url: str) -> None:
