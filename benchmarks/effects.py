@@ -22,7 +22,7 @@ from benchmarks.setups import (
 
 RATE = "effects/s"
 WARM_UP = 100  # events that are sent before
-MOST_SECONDS = 40  # by the pace of the warm-up: slow set-ups are given fewer events
+MOST_SECONDS = 15  # by the pace of the warm-up: slow set-ups are given fewer events
 
 # A queue by itself, with the same effect, to the template's processing by that queue.
 QUEUES = dict(zip(TEMPLATES[1:], (CELERY, CELERY_RABBITMQ, ARQ), strict=True))
