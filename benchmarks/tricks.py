@@ -39,7 +39,7 @@ PLAIN = (
         "with SQLAlchemy's pool",
         (
             CONNECTIONS,
-            "reusable = opened.get_execution_options() == options",
+            "reusable = sync_connection.get_execution_options() == options",
             "reusable = False",
         ),
         (
