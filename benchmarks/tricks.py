@@ -1,4 +1,4 @@
-"""What each exception from plain code gains: the taught path, with the plain way in its place."""
+"""What each trick gains: the template's usual path, beside the same path without the trick."""
 
 from dataclasses import replace
 from functools import partial
