@@ -56,7 +56,7 @@ class Event:
     transaction: Callable[[], AbstractAsyncContextManager[AsyncConnection]] = field(repr=False)
     """`async with event.transaction() as db:` yields a SQLAlchemy connection.
 
-    Its commit also marks the event as done, so its writes take effect exactly once.
+    Its commit also marks the event as done, so what you write takes effect exactly once.
     A handler may open one transaction. On SQLite it may stay open for 2 seconds, because all
     writers wait for it.
 

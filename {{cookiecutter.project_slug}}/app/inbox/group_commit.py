@@ -143,7 +143,7 @@ class GroupCommit:
 
 
 def _is_away(error: Exception) -> bool:
-    """Return whether the database cannot be used right now, rather than refuses one call."""
+    """Return whether the database cannot be used right now, as opposed to refusing one call."""
     if isinstance(error, OperationalError):
         return getattr(error.orig, "sqlstate", None) not in (LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED)
     return isinstance(error, InterfaceError | OSError)
