@@ -16,7 +16,7 @@ OURS = "this template"
 FORGETFUL = ("the snippet", "stripe's construct_event")
 LABELS, BARS, ROW = 400, 400, 30  # widths, and the height of a row
 
-# A page of its own: where a site is dark and the browser is not, text would be dark on dark.
+# It has its own background: on a dark site in a light browser, text would be dark on dark.
 STYLE = """
   .page { fill: #ffffff }
   text { font-family: system-ui, sans-serif; font-size: 14px; fill: #1f2328 }

@@ -30,7 +30,7 @@ def take_cores() -> Cores:
 
 
 class Pinned(Process):
-    """A command that stays, on one core, with all the processes it starts."""
+    """A long-running command on one core, with all the processes it starts."""
 
     def __init__(
         self, folder: Path, core: int, command: str, environment: Mapping[str, str]
@@ -39,13 +39,13 @@ class Pinned(Process):
         self.pid = self._process.pid
 
     def cpu_seconds(self) -> float:
-        """Return the processor time that it and all it started have used."""
+        """Return the processor time that it used, with all the processes it started."""
         ticks = [_ticks_of(pid) for pid in self._pids()]
         return sum(ticks) / TICKS
 
     def _pids(self) -> list[int]:
         pids = [self.pid]
-        for pid in pids:  # grows while it is read
+        for pid in pids:  # grows in this loop
             for children in Path(f"/proc/{pid}/task").glob("*/children"):
                 pids += [int(child) for child in children.read_text().split()]
         return pids

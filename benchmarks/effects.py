@@ -24,7 +24,7 @@ RATE = "effects/s"
 WARM_UP = 100  # events that are sent before
 MOST_SECONDS = 15  # by the pace of the warm-up: slow set-ups are given fewer events
 
-# A queue by itself, with the same effect, to the template's processing by that queue.
+# The template with a queue, and that queue by itself with the same effect.
 QUEUES = dict(zip(TEMPLATES[1:], (CELERY, CELERY_RABBITMQ, ARQ), strict=True))
 
 
@@ -61,7 +61,7 @@ def named(setup: Setup, kind: str) -> str:
 
 
 def add_versions(results: Results, places: Homes, subjects: list[tuple[Setup, str]]) -> None:
-    """Note what each set-up is made of, and what is special about it."""
+    """Note the versions of each set-up's packages, and what is special about it."""
     users: dict[str, list[str]] = {}
     for setup in dict.fromkeys(setup for setup, _ in subjects):
         for packages in (setup.shown, WEB_SHOWN):

@@ -1,4 +1,4 @@
-"""What a service costs that has received many events: speed, memory and disk."""
+"""What many received events cost a service: speed, memory and disk."""
 
 import sqlite3
 import time
@@ -17,9 +17,9 @@ from benchmarks.results import Results
 from benchmarks.running import running
 from benchmarks.setups import TEMPLATE
 
-MANY = 20_000  # events that the process of one measurement receives
-FEW = 20  # so many times fewer are received before, to compare with
-AT_A_TIME = 5_000  # their signatures are good for 300 seconds
+MANY = 20_000  # events that one process receives before its memory is measured
+FRACTION = 20  # its memory is also measured after this fraction of them
+AT_A_TIME = 5_000  # events: their signatures are good for 300 seconds
 
 COLUMNS = (
     "endpoint, event_id, event_type, payload, received_at, state, due_at, attempts, failures,"
@@ -51,7 +51,7 @@ def run(options: Options) -> Results:
                     take = partial(_speed, places, kind, stored, options.events)
                     results.measure(_with_stored(kind, stored), number, take)
                 many = min(MANY, 4 * options.events)
-                take = partial(_memory, places, kind, many // FEW, many)
+                take = partial(_memory, places, kind, many // FRACTION, many)
                 results.measure(named(TEMPLATE, kind), number, take)
     for kind in options.databases:
         results.compare(RATE, _with_stored(kind, options.stored), _with_stored(kind, 0))
@@ -91,7 +91,7 @@ def _memory(places: Homes, kind: str, few: int, many: int) -> dict[str, float]:
 
 
 def _store(database: Database, number: int) -> None:
-    """Add events that are done, past the service."""
+    """Add done events directly, without the service."""
     values = {"number": number, "payload": body("evt_stored"), "now": time.time()}
     if database.url.startswith(SQLITE):
         with closing(sqlite3.connect(database.file, timeout=60)) as connection:

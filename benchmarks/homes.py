@@ -1,4 +1,4 @@
-"""Where set-ups live: a generated project, or an environment with a peer's packages."""
+"""Where set-ups run: in a generated project, or an environment with a peer's packages."""
 
 import json
 import shlex
@@ -103,7 +103,7 @@ class Homes:
 
 
 def render(folder: Path, processing: str) -> Project:
-    """Generate a project for Stripe, without a word."""
+    """Generate a project for Stripe, without prompts."""
     done = generate(folder, "provider=stripe", f"processing={processing}", "project_slug=measured")
     assert done.returncode == 0, done.stderr
     return Project(folder / "measured")
@@ -120,7 +120,7 @@ def run(command: str, folder: Path, **environment: str) -> str:
     """Run a command in a folder, and return what it printed.
 
     Raises:
-        AssertionError: it failed; the message is what it said about that.
+        AssertionError: it failed; the message is its standard error.
     """
     done = subprocess.run(
         shlex.split(command),

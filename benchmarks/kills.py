@@ -23,7 +23,7 @@ from benchmarks.stores import found_in_stores
 
 PATIENCE = 130  # seconds: a lease of the template lasts up to 98, a job of arq 70 if it is careful
 UNKNOWN_SECONDS = 15  # in no store for so long: lost
-LEAST, MOST = 0.2, 1.5  # seconds that a process works before it is killed
+SHORTEST, LONGEST = 0.2, 1.5  # seconds that a process works before it is killed
 
 
 def run(options: Options) -> Results:
@@ -71,15 +71,15 @@ def _kill_each(service: Running) -> None:
     random.shuffle(numbers)
     for number in numbers:
         service.wait_until_at_work(number)
-        time.sleep(random.uniform(LEAST, MOST))  # noqa: S311
+        time.sleep(random.uniform(SHORTEST, LONGEST))  # noqa: S311
         service.kill_and_restart(number)
     if service.redis:
-        time.sleep(random.uniform(LEAST, MOST))  # noqa: S311
+        time.sleep(random.uniform(SHORTEST, LONGEST))  # noqa: S311
         service.redis.kill_and_restart()
 
 
 def _wait_for_effects(service: Running, acknowledged: set[str]) -> set[str]:
-    """Wait for all effects, as long as there is hope, and return the events without one."""
+    """Wait for effects until none can be expected any more; return the events without one."""
     seen = 0
     progress = known = time.monotonic()
     while True:
@@ -98,7 +98,7 @@ def _wait_for_effects(service: Running, acknowledged: set[str]) -> set[str]:
 
 
 def _kept(service: Running, without: set[str]) -> set[str]:
-    """Return the events that are in a store, or come there again: one may be on its way."""
+    """Return the events that are in a store now or soon: one may be moving between stores."""
     kept: set[str] = set()
     for _ in range(5):
         kept |= without & found_in_stores(service)

@@ -1,4 +1,4 @@
-"""Signed events, each with an id of its own, and those who send them."""
+"""Signed events, each with an id of its own, and clients that send them."""
 
 import asyncio
 import hashlib
@@ -34,7 +34,7 @@ class Request(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """How a delivery ended. The status is 0 if the connection did."""
+    """How a delivery ended. The status is 0 if there was no answer."""
 
     event_id: str
     status: int
@@ -65,7 +65,7 @@ def _sample() -> str:
 
 
 def new_ids() -> Iterator[str]:
-    """Yield ids like Stripe's: the time, the account, and at random."""
+    """Yield ids like Stripe's: from the time, the account, and random digits."""
     while True:
         tenths = int(time.time() * 10) % 16**5
         yield f"evt_1{tenths:05x}2eZvKYlo2C{secrets.token_hex(4)}"
@@ -95,7 +95,7 @@ def sign_new(number: int, path: str) -> list[Request]:
 
 
 def send(port: int, requests: Sequence[Request], connections: int = CONNECTIONS) -> list[Answer]:
-    """Send all requests as fast as answers come, each connection one at a time.
+    """Send all requests as fast as answers come, one at a time on each connection.
 
     Raises:
         Missing: an answer was not 2xx.
@@ -165,11 +165,11 @@ class Connection:
 
 
 class Senders:
-    """Some who send events at a steady pace, each until it is acknowledged, as Stripe does.
+    """Clients that send events at a steady pace, each until it is acknowledged, as Stripe does.
 
     Args:
-        number: How many events are sent at a time.
-        pause: Seconds between two events of one of them.
+        number: How many clients there are.
+        pause: Seconds between two events of a client, on average.
     """
 
     def __init__(self, port: int, path: str, number: int = 16, pause: float = 0.05) -> None:
@@ -187,7 +187,7 @@ class Senders:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Begin no further event, and wait until all are acknowledged."""
+        """Send no further event, and wait until all are acknowledged."""
         self._stopping = True
         self._thread.join(PATIENCE)
         assert not self._thread.is_alive(), "an event was not acknowledged for long"

@@ -1,4 +1,4 @@
-"""What the command line says."""
+"""The options of the command line."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ class Options:
     """How much is measured, and of what.
 
     Args:
-        only: Parts of names: only the set-ups that one of them is in are measured.
+        only: Measure only the set-ups that have one of these in their names. Empty: all.
     """
 
     rounds: int

@@ -1,7 +1,7 @@
 """How densely the generated service is written, beside packages that read easily.
 
-A token is what Python's tokenizer says, without comments, blank lines and docstrings. A line is one
-that such a token begins on. A function has the lines from its `def` to its end.
+Tokens are those of Python's tokenizer, without comments, blank lines and docstrings. Only lines on
+which such a token begins are counted. A function goes from its `def` to its end.
 """
 
 import ast
@@ -75,11 +75,11 @@ def _measure(places: Homes, package: str) -> dict[str, float]:
 def density(source: str) -> Density:
     """Count the tokens, the lines they are on, and the lines of each function."""
     tree = ast.parse(source)
-    texts = set(_lines_of_texts(tree))
+    docstrings = set(_lines_of_docstrings(tree))
     tokens = 0
     lines: set[int] = set()
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type in IGNORED or token.start[0] in texts:
+        if token.type in IGNORED or token.start[0] in docstrings:
             continue
         tokens += 1
         lines.add(token.start[0])
@@ -91,7 +91,7 @@ def density(source: str) -> Density:
     return Density(tokens, len(lines), tuple(functions))
 
 
-def _lines_of_texts(tree: ast.AST) -> Iterator[int]:
+def _lines_of_docstrings(tree: ast.AST) -> Iterator[int]:
     """Yield the lines of statements that are a string alone: docstrings."""
     for node in ast.walk(tree):
         match node:
@@ -113,7 +113,7 @@ def _together(sources: Iterable[str]) -> Density:
 
 
 def _rendered() -> dict[str, str]:
-    """Return the modules of a project by name; those of the other choices follow the first."""
+    """Return the modules of a project by name, and those that differ for other choices."""
     found: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="plainness-") as name:
         for processing in CHOICES["processing"]:

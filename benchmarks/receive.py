@@ -1,6 +1,6 @@
 """Requests per second, and how long an answer takes, where nothing else is done.
 
-The template's handler waits. The snippet's does nothing, for it would be called at once.
+The template's handler sleeps. The snippet's does nothing, because the answer waits for it.
 """
 
 from functools import partial

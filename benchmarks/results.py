@@ -7,12 +7,12 @@ from statistics import median
 
 
 class Missing(Exception):
-    """Something that a measurement needs is not here: it is left out, and this says why."""
+    """A measurement is left out, because something that it needs is missing: this says what."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One measurement: of what, in which round, and the figures."""
+    """One measurement: its subject, its round and its figures."""
 
     subject: str
     round: int
@@ -21,7 +21,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Ratio:
-    """A figure of one subject, to that of another in the same round."""
+    """A metric of one subject, divided by that of another in the same round."""
 
     metric: str
     of: str
@@ -52,7 +52,7 @@ class Results:
         self.samples.append(Sample(subject, number, values))
 
     def note(self, line: str) -> None:
-        """Add a line that stands below the tables, once."""
+        """Add a line below the tables, unless it is there already."""
         if line not in self.notes:
             print(line, flush=True)
             self.notes.append(line)

@@ -37,12 +37,12 @@ class Running:
         self._core = core
         self._processes: list[Pinned] = []
         self._environment: dict[str, str] = {}
-        self._words: dict[str, str] = {}
+        self._placeholders: dict[str, str] = {}
 
     def start(self, folder: Path, broker: str) -> None:
         """Prepare the database, start all processes and wait until they are at work."""
         self.folder = folder
-        self._words = {
+        self._placeholders = {
             "baselines": str(BASELINES),
             "bin": str(self._home.bin),
             "folder": str(folder),
@@ -59,10 +59,11 @@ class Running:
             "PYTHONUNBUFFERED": "1",
         }
         for name, value in self.setup.environment.items():
-            settings[name] = value.format(**self._words)
+            settings[name] = value.format(**self._placeholders)
         self._environment = {name: value for name, value in settings.items() if value}
         for command in self.setup.prepare:
-            run(command.format(**self._words), self._home.folder, **self._environment)
+            prepared = command.format(**self._placeholders)
+            run(prepared, self._home.folder, **self._environment)
         self._processes = [self._start(program) for program in self.setup.programs]
         try:
             wait_for(self._are_at_work, f"{self.setup} to be at work")
@@ -123,12 +124,12 @@ class Running:
         wait_for(is_at_work, f"{self.setup.programs[number].name} of {self.setup} to be at work")
 
     def is_at_work(self, number: int) -> bool:
-        """Tell if a process has printed that it has begun."""
+        """Return whether a process has printed that it is ready."""
         ready = self.setup.programs[number].ready
         return re.search(ready, self._processes[number].printed) is not None
 
     def restart_ended(self) -> None:
-        """Start again what has ended by itself, as a supervisor does."""
+        """Restart processes that have ended by themselves, as a supervisor does."""
         for number, process in enumerate(self._processes):
             if process.ended:
                 self.kill_and_restart(number)
@@ -142,20 +143,21 @@ class Running:
         return all(self.is_at_work(number) for number in range(len(self._processes)))
 
     def _start(self, program: Program) -> Pinned:
-        command = program.command.format(**self._words)
+        command = program.command.format(**self._placeholders)
         environment = clean_environment(**self._environment)
         return Pinned(self._home.folder, self._core, command, environment)
 
     def _wait_for_effects(self, expected: int) -> float:
-        begun = since = time.monotonic()
+        begun = last_progress = time.monotonic()
         seen = self.effects()
         while seen < expected:
             time.sleep(0.02)
             self.check()
             before, seen = seen, self.effects()
             now = time.monotonic()
-            since = now if seen > before else since
-            if now - since > STALLED_SECONDS:
+            if seen > before:
+                last_progress = now
+            if now - last_progress > STALLED_SECONDS:
                 raise Missing(f"{expected - seen} of {expected} effects did not come")
         return time.monotonic() - begun
 

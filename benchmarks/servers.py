@@ -57,8 +57,8 @@ class Redis:
     """A Redis of its own, which may be killed and started again.
 
     Args:
-        careful: Whether it writes each command to the disk before it answers. Otherwise it is as
-            it comes: it saves everything now and then.
+        careful: Whether it writes each command to the disk before it answers. By default, Redis
+            saves everything now and then.
     """
 
     def __init__(self, folder: Path, cores: Cores, *, careful: bool) -> None:

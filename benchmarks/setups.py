@@ -36,12 +36,12 @@ class Setup:
 
     Args:
         packages: What is installed; the template has a list of its own.
-        shown: Whose versions are worth to know, beside WEB_SHOWN.
+        shown: Packages whose versions are noted, beside WEB_SHOWN.
         prepare: Commands to carry out once on an empty database.
         keeps: Whether it writes to a database at all.
         processing: The template's answer; empty for all others.
         handler: The source of the template's handler, if it is not the generated one.
-        edits: Changes of a generated project: file, what is there, and what is there instead.
+        edits: Changes to a generated project: the file, the old text, and the new text.
     """
 
     name: str
@@ -103,8 +103,8 @@ TEMPLATES = (
     template("arq", REDIS),
 )
 
-# Receiving alone: the template's handler waits, so that it leaves the processor to receiving.
-SLEEPING_HANDLER = '''"""Wait, and do nothing."""
+# To measure receiving alone, the handler sleeps, and leaves the processor to it.
+SLEEPING_HANDLER = '''"""Sleep, and do nothing."""
 
 import asyncio
 
@@ -112,7 +112,7 @@ from app.events import Event
 
 
 async def handle(event: Event) -> None:
-    """Wait for longer than it is measured."""
+    """Sleep for longer than the measurement takes."""
     await asyncio.sleep(50)
 '''
 SLEEPING_TEMPLATE = replace(TEMPLATE, handler=SLEEPING_HANDLER)

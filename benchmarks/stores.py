@@ -1,4 +1,4 @@
-"""Which events a set-up still knows of, wherever it keeps them."""
+"""Which events are still somewhere in the stores of a set-up."""
 
 import re
 import sqlite3
@@ -55,7 +55,7 @@ def _texts_of_postgresql(url: str) -> Iterator[str]:
 
 
 def _text_of_redis(server: Redis, folder: Path) -> str:
-    """Return a snapshot of a Redis, in which texts stand as they are."""
+    """Return a snapshot of a Redis, in which texts are not compressed."""
     client = f"redis-cli -p {server.port}"
     snapshot = folder / "snapshot.rdb"
     run(f"{client} config set rdbcompression no", folder)

@@ -1,4 +1,4 @@
-"""What each exception from plain code gains: the taught path, with the plain way in its place."""
+"""What each trick gains: the template's usual path, beside the same path without the trick."""
 
 from dataclasses import replace
 from functools import partial
@@ -39,7 +39,7 @@ PLAIN = (
         "with SQLAlchemy's pool",
         (
             CONNECTIONS,
-            "reusable = opened.get_execution_options() == options",
+            "reusable = sync_connection.get_execution_options() == options",
             "reusable = False",
         ),
         (

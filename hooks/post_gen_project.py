@@ -1,4 +1,4 @@
-"""Lay the folders of the answers over the project, make a first .env, say what comes next."""
+"""Copy the chosen folders into the project, make a first .env, print the next steps."""
 
 import shutil
 from pathlib import Path
@@ -13,7 +13,7 @@ BROKER = "{{ cookiecutter._facts[cookiecutter.processing].development_broker }}"
 
 
 def keep(question: str, choice: str) -> None:
-    """Lay the chosen answer's folder over the project, and remove the question's folder."""
+    """Copy the folder of the chosen answer into the project, and remove the question's folder."""
     shutil.copytree(f"{question}/{choice}", ".", dirs_exist_ok=True)
     shutil.rmtree(question)
 

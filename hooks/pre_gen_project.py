@@ -3,12 +3,12 @@
 import os
 import sys
 
-# What a new repository may hold already.
+# What a new repository may already contain.
 HARMLESS = {".git", ".gitattributes", ".gitignore", "LICENSE", "README.md"}
 
 found = sorted(set(os.listdir()) - HARMLESS)
 if os.path.isdir("app/handlers"):
-    # They tell which project it is.
+    # Their names show which project it is.
     found += [f"app/handlers/{name}" for name in sorted(os.listdir("app/handlers"))]
 if found:
     sys.exit(

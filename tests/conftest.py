@@ -17,7 +17,7 @@ from project import CHOICES, VARIANTS, Project, Variant, bake, run
 
 TESTS = Path(__file__).parent
 
-# These take longest. Whoever starts last with them keeps the others waiting.
+# These take longest, so they start first.
 FIRST = ("test_variants", "test_updates")
 
 Baked = Callable[[Variant], Project]
@@ -29,7 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave the folders out unless all tests are asked for, or something in the folder is."""
+    """Leave a folder out, unless `--all` is given, or the folder or something in it is named."""
     is_tier = collection_path.is_dir() and collection_path.parent == TESTS
     if not is_tier or config.getoption("--all"):
         return None
@@ -65,15 +65,16 @@ def install(
     @cache
     def environment(processing: str) -> Path:
         path = environments / processing
-        updated_in = path.with_suffix(".run")
+        last_run = path.with_suffix(".run")
         with FileLock(path.with_suffix(".lock")):
-            if not run_id or not updated_in.exists() or updated_in.read_text() != run_id:
+            is_current = run_id and last_run.exists() and last_run.read_text() == run_id
+            if not is_current:
                 project = bake(folder / processing, processing=processing)
                 variants = [Variant(provider, processing) for provider in CHOICES["provider"]]
                 packages = [name for each in variants for name in dependencies(baked(each))]
                 run(["uv", "add", "--no-sync", *packages], project.path)
                 project.run("uv sync", UV_PROJECT_ENVIRONMENT=str(path))
-                updated_in.write_text(run_id)
+                last_run.write_text(run_id)
         return path
 
     @cache

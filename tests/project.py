@@ -29,7 +29,7 @@ CHOICES = {key: value for key, value in QUESTIONS.items() if isinstance(value, l
 
 @dataclass(frozen=True)
 class Variant:
-    """One pair of the answers that decide what the code of a project is."""
+    """A pair of answers that decides which code a project has."""
 
     provider: str
     processing: str
@@ -39,7 +39,7 @@ class Variant:
 
     @property
     def module(self) -> str:
-        """The provider as Python spells it."""
+        """The provider, as its modules are named."""
         return self.provider.replace("-", "_")
 
     @property
@@ -84,20 +84,20 @@ def clean_template() -> str:
     return str(copy_template(folder))
 
 
-# What would lead a generated project astray. The last one would make each process that a test
-# starts compile all that it imports.
-ASTRAY = {"VIRTUAL_ENV", "PYTHONPATH", "ENVIRONMENT", "DATABASE_URL", "BROKER_URL"}
-ASTRAY |= {"PYTHONDONTWRITEBYTECODE"}
-ASTRAY_PREFIXES = ("TEST_", "PYTEST_", "COOKIECUTTER_", "UV_PROJECT")
+# Variables that would change what a generated project does. With the last one, each process that a
+# test starts would compile all that it imports.
+MISLEADING = {"VIRTUAL_ENV", "PYTHONPATH", "ENVIRONMENT", "DATABASE_URL", "BROKER_URL"}
+MISLEADING |= {"PYTHONDONTWRITEBYTECODE"}
+MISLEADING_PREFIXES = ("TEST_", "PYTEST_", "COOKIECUTTER_", "UV_PROJECT")
 
 
 def clean_environment(**extra: str) -> dict[str, str]:
-    """Return the environment variables of this process, less those that a user does not have."""
+    """Return the environment variables of this process, without those that a user has not set."""
     kept = {
         name: value
         for name, value in os.environ.items()
-        if name not in ASTRAY
-        and not name.startswith(ASTRAY_PREFIXES)
+        if name not in MISLEADING
+        and not name.startswith(MISLEADING_PREFIXES)
         and not name.endswith("_SECRET")
     }
     return kept | extra
@@ -133,7 +133,7 @@ class Project:
         return (self.path / ".venv").resolve()
 
     def share_environment(self, environment: Path) -> None:
-        """Use a virtual environment that other projects use, too."""
+        """Use a virtual environment that belongs to other projects, too."""
         (self.path / ".venv").symlink_to(environment, target_is_directory=True)
 
     def run(self, command: str, timeout: float = 600, **environment: str) -> str:
@@ -173,9 +173,9 @@ def package_name(requirement: str) -> str:
 
 
 def user_config(folder: Path, **defaults: str) -> str:
-    """Write what users have in `~/.cookiecutterrc`: `defaults` are their answers.
+    """Write a file like a user's `~/.cookiecutterrc`, with default answers; return its path.
 
-    Cookiecutter's own files are kept beside `folder`, not in `~`.
+    With it, Cookiecutter keeps its own files beside `folder`, not in `~`.
     """
     aside = folder.with_name(f"{folder.name}.cookiecutter")
     aside.mkdir(parents=True, exist_ok=True)
@@ -195,7 +195,7 @@ def bake(folder: Path, **answers: str) -> Project:
 
 
 def bake_again(folder: Path, project: Project) -> Project:
-    """Generate a project in `folder`, in this process, with the answers that another records."""
+    """Generate a project in `folder`, in this process, with the answers recorded in `project`."""
     return _bake(folder, str(project.path / ".cookiecutter.yaml"), {})
 
 
@@ -212,14 +212,14 @@ def _bake(folder: Path, config: str, answers: dict[str, str]) -> Project:
 
 
 def generate(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Generate a project in `folder` by the command, asking nothing."""
+    """Generate a project in `folder` with the command, without prompts."""
     if "--config-file" not in arguments:
         arguments += ("--config-file", user_config(folder))
     return _cookiecutter(folder, "--no-input", *arguments)
 
 
 def generate_typing(folder: Path, **answers: str) -> subprocess.CompletedProcess[str]:
-    """Generate a project in `folder` by the command, typing these answers at its prompts."""
+    """Generate a project in `folder` with the command, typing these answers at its prompts."""
     assert answers.keys() <= QUESTIONS.keys()
     typed = "".join(f"{answers.get(question, '')}\n" for question in QUESTIONS)
     return _cookiecutter(folder, "--config-file", user_config(folder), typed=typed)

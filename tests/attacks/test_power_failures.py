@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from conftest import Figures
 from live.databases import sqlite_database
-from live.power import TRACE, failures
+from live.power import TRACE, disks_at
 from live.processes import wait_for
 from live.sender import SEED, Answer, Sender, first_acknowledged, flood
 from live.servers import PostgreSQL
@@ -79,7 +79,7 @@ def test_what_sqlite_loses_in_a_power_failure_was_neither_acknowledged_nor_half_
         heard = first_acknowledged(sender.answers)
     chance = random.Random(SEED)  # noqa: S311
     moments = sorted(chance.uniform(begun, ended) for _ in range(MOMENTS))
-    disks = failures(trace, service.database.file, moments)
+    disks = disks_at(trace, service.database.file, moments)
     done = 0
     for moment, files in zip(moments, disks, strict=True):
         folder = tmp_path / str(moment)

@@ -1,1 +1,1 @@
-"""Generated projects at work: their processes, what they talk to, and who sends to them."""
+"""Generated projects at work: their processes, their servers, and a sender of webhooks."""

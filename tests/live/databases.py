@@ -1,4 +1,4 @@
-"""Databases of a test's own, seen past the project."""
+"""A database for each test, read without the code of the project."""
 
 import sqlite3
 import uuid
@@ -38,7 +38,7 @@ class Database:
             return database.execute(query.encode()).fetchall()
 
     def count(self, condition: str) -> int:
-        """Count the events for which this is so."""
+        """Count the events that meet a condition."""
         query = f"SELECT count(*) FROM webhook_events WHERE {condition}"  # noqa: S608
         [(number,)] = self.rows(query)
         assert isinstance(number, int)

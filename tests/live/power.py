@@ -1,7 +1,7 @@
 """What a power failure leaves of SQLite's files: what was written before an fsync that has ended.
 
-`strace` notes each write of a process, byte for byte, and each fsync. From these the files are put
-together again as they were on the disk at any moment, without what only the system's memory had.
+`strace` records each write of a process, byte for byte, and each fsync. From these, the files are
+rebuilt as they were on the disk at any moment, without what was only in the system's memory.
 """
 
 import re
@@ -36,7 +36,7 @@ class Write:
 
 @dataclass
 class File:
-    """A file on the disk, and what is not there yet."""
+    """A file as it is on the disk, and the writes that are not there yet."""
 
     on_disk: bytearray = field(default_factory=bytearray)
     written: list[Write] = field(default_factory=list)
@@ -51,8 +51,8 @@ class File:
             write.apply(self.on_disk)
 
 
-def failures(log: Path, database: Path, moments: Sequence[float]) -> Iterator[dict[str, bytes]]:
-    """Yield what the disk has of a database and its write-ahead log at each moment in turn.
+def disks_at(log: Path, database: Path, moments: Sequence[float]) -> Iterator[dict[str, bytes]]:
+    """Yield, for each moment, the database and its write-ahead log as they are on the disk.
 
     Args:
         moments: Seconds since the epoch, in order.
@@ -70,14 +70,14 @@ def failures(log: Path, database: Path, moments: Sequence[float]) -> Iterator[di
                 waiting.pop(0)
                 yield {Path(name).name: bytes(file.on_disk) for name, file in files.items()}
             if match.re is BEGUN:
-                file = files.get(_bytes(match["path"]).decode(), File())
+                file = files.get(_bytes(match["path"]).decode(), File())  # others do not matter
                 if call in SYNCS:
                     file.begin_sync(pid)
                     syncing[pid] = file
                 else:
-                    *_, last = match["numbers"].replace(",", " ").split()
+                    *_, offset = match["numbers"].replace(",", " ").split()
                     data = _bytes(match["data"]) if match["data"] is not None else None
-                    file.written.append(Write(int(last), data))
+                    file.written.append(Write(int(offset), data))
             if call in SYNCS and rest.endswith("= 0"):
                 syncing.pop(pid).end_sync(pid)
 

@@ -13,13 +13,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-# A run that is aborted leaves no process behind, where the system has a command for that.
+# Where the system has this command, an aborted run leaves no process behind.
 WITH_ITS_PARENT = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
 PATIENCE = 120  # seconds: long for a busy machine, and no test waits that long when all is well
 
 
 def wait_for(condition: Callable[[], bool], what: str, seconds: float = PATIENCE) -> None:
-    """Wait until something is so; fail if it does not become so."""
+    """Wait until a condition holds; fail after so many seconds."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
@@ -38,8 +38,7 @@ def listens(port: int) -> bool:
 def free_port() -> int:
     """Return a port where nobody listens.
 
-    Systems give their clients ports from 32768 on, so none of them takes it while its server is
-    away.
+    Systems give clients ports from 32768 on, so no client takes this one while its server is away.
     """
     while True:
         port = random.SystemRandom().randrange(10_000, 32_000)
@@ -48,7 +47,7 @@ def free_port() -> int:
 
 
 class Process:
-    """A command that stays, with all the processes it starts."""
+    """A long-running command, with all the processes it starts."""
 
     def __init__(self, folder: Path, command: str, environment: Mapping[str, str]) -> None:
         self.command = command
@@ -81,7 +80,7 @@ class Process:
         return round(int(done.stdout) / 1000, 1)
 
     def check(self) -> None:
-        """Fail if it ended by itself, with what it printed."""
+        """Fail if it has ended by itself, and show what it printed."""
         status = self._process.poll()
         assert status is None, f"{self.command} ended with {status}:\n{self.printed}"
 
@@ -98,7 +97,7 @@ class Process:
 
     def end(self, how: signal.Signals = signal.SIGTERM) -> None:
         """Send a signal, as a supervisor does, wait for the end, and kill what is left."""
-        if self._is_over:  # its id may be another's by now
+        if self._is_over:  # another process may have its id by now
             return
         self._process.send_signal(how)
         self._process.wait(PATIENCE)

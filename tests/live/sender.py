@@ -1,6 +1,6 @@
-"""Stripe, as the attacked services know it: it signs, and sends each event until it hears 2xx.
+"""A stand-in for Stripe: it signs events, and sends each until the answer is 2xx.
 
-What it does by chance follows from SEED. Tests report it, and CHAOS_SEED repeats it.
+Its random choices follow from SEED. Tests report it; set CHAOS_SEED to repeat them.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ ANSWER_SECONDS = 15  # after which a sender hangs up
 
 
 def signature(body: bytes, secret: str = SECRET, timestamp: int | None = None) -> str:
-    """Sign as Stripe documents it, without a line of the project's."""
+    """Sign as Stripe documents it, without the code of the project."""
     at = int(time.time()) if timestamp is None else timestamp
     mac = hmac.new(secret.encode(), b"%d." % at + body, hashlib.sha256)
     return f"t={at},v1={mac.hexdigest()}"
@@ -39,7 +39,7 @@ def event(event_id: str, event_type: str = "test.happened", padding: int = 0) ->
 
 
 def request(body: bytes, connection: str) -> bytes:
-    """Return a whole request with a signature of this moment."""
+    """Return a whole request, signed now."""
     head = (
         f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nConnection: {connection}\r\n"
         f"Stripe-Signature: {signature(body)}\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -49,7 +49,7 @@ def request(body: bytes, connection: str) -> bytes:
 
 @dataclass(frozen=True)
 class Answer:
-    """How a delivery ended; the status is 0 if the connection did."""
+    """How a delivery ended; the status is 0 if there was no answer."""
 
     event_id: str
     status: int
@@ -73,13 +73,13 @@ class Sender:
     Args:
         ports: Where the service is; each delivery goes to one of them.
         number: How many events it sends at a time.
-        pause: Seconds between two events of one of them, on average.
+        pause: Seconds from an event to the next one in its place, on average.
     """
 
     def __init__(self, ports: Sequence[int], number: int = 8, pause: float = 0.05) -> None:
         self.answers: list[Answer] = []
         self._ports = ports
-        self._seeds = [SEED * 1000 + number for number in range(number)]
+        self._seeds = [SEED * 1000 + index for index in range(number)]
         self._pause = pause
         self._stopping = False
         self._thread = threading.Thread(target=lambda: asyncio.run(self._send_all()), daemon=True)
@@ -94,7 +94,7 @@ class Sender:
             self.stop()
 
     def stop(self) -> None:
-        """Begin no further event, and wait until all are acknowledged."""
+        """Send no further event, and wait until all are acknowledged."""
         self._stopping = True
         self._thread.join(PATIENCE)
         assert not self._thread.is_alive(), f"not acknowledged for long: {self.answers[-3:]}"
@@ -125,7 +125,7 @@ class Sender:
 def deliver(
     ports: Sequence[int], event_id: str, event_type: str = "test.happened", times: int = 1
 ) -> list[Answer]:
-    """Deliver an event, as often as wanted at the same time, to each port in turn."""
+    """Deliver an event `times` times at once, to each port in turn."""
 
     async def deliver_all() -> list[Answer]:
         turns = islice(cycle(ports), times)
@@ -193,7 +193,7 @@ def percentile_99(answers: Sequence[Answer]) -> float:
 
 
 def first_acknowledged(answers: Sequence[Answer]) -> dict[str, float]:
-    """Return the events that a 2xx was heard for, and when it was heard first."""
+    """Return when each acknowledged event was first answered with 2xx."""
     first: dict[str, float] = {}
     for answer in sorted(answers, key=lambda answer: answer.ended):
         if answer.is_acknowledged:

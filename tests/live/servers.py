@@ -1,4 +1,4 @@
-"""Servers of a test's own, on free ports: they may be stopped, frozen and started again."""
+"""Servers that a test starts on free ports, and can stop, freeze and start again."""
 
 import os
 import shutil
@@ -25,7 +25,7 @@ POSTGRESQL_FOLDERS = sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")),
 
 
 class Server:
-    """A server that is a command, and may go and come back."""
+    """A server that a command runs, and that can be stopped and started again."""
 
     def __init__(self, folder: Path, command: str, port: int, url: str, **environment: str) -> None:
         self.port = port
@@ -44,7 +44,7 @@ class Server:
         wait_for(lambda: not listens(self.port), f"port {self.port} to be free")
 
     def freeze(self) -> None:
-        """Let it hold its connections and take new ones, and answer none."""
+        """Suspend it: it keeps its connections and takes new ones, but answers none."""
         self._process.signal_all(signal.SIGSTOP)
 
     def thaw(self) -> None:
@@ -59,7 +59,7 @@ class Server:
 
 
 class Redis(Server):
-    """A Redis that keeps nothing."""
+    """A Redis without persistence."""
 
     def __init__(self, folder: Path) -> None:
         port = free_port()
@@ -76,7 +76,7 @@ class Redis(Server):
 
 
 class SecureRedis(Server):
-    """A Redis that is reached by TLS only."""
+    """A Redis that takes only TLS connections."""
 
     def __init__(self, folder: Path, certificate: "Certificate") -> None:
         port = free_port()
@@ -90,7 +90,7 @@ class SecureRedis(Server):
 
 
 class Certificate:
-    """A certificate of `localhost` that is signed by itself, so that no system knows it."""
+    """A self-signed certificate for `localhost`, which no system trusts."""
 
     def __init__(self, folder: Path) -> None:
         self.file = folder / "certificate.pem"
@@ -106,11 +106,11 @@ class Certificate:
 
 
 class RabbitMQ(Server):
-    """A second node of the RabbitMQ that is installed; it begins in about four seconds.
+    """A second node of the installed RabbitMQ; it starts in about four seconds.
 
     Args:
         consumer_timeout: Seconds after which it ends a channel whose message is not acknowledged.
-        certificate: With one, it is reached by TLS only.
+        certificate: With one, it takes only TLS connections.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class RabbitMQ(Server):
         certificate: "Certificate | None" = None,
     ) -> None:
         port = free_port()
-        # The one in PATH may be a wrapper, which becomes another user.
+        # The one in PATH may be a wrapper that switches to another user.
         program = require_program("rabbitmq-server", *RABBITMQ_FOLDERS)
         inner = [each for each in RABBITMQ_FOLDERS[1:] if Path(each, "rabbitmq-server").exists()]
         program = f"{inner[0]}/rabbitmq-server" if inner else program
@@ -156,7 +156,7 @@ OWN_BROKERS: dict[str, Callable[[Path], Server]] = {"redis": Redis, "rabbitmq": 
 
 
 class PostgreSQL:
-    """A cluster of its own.
+    """A PostgreSQL cluster for one test.
 
     Args:
         options: Settings of the server, by name.
@@ -188,19 +188,19 @@ class PostgreSQL:
         self._process = int((self._folder / "data/postmaster.pid").read_text().split()[0])
 
     def stop(self) -> None:
-        """End it at once: what it has not written is lost, as in a crash."""
+        """Stop it at once: what it has not written is lost, as in a crash."""
         self._control("stop", "-m", "immediate")
         self._process = 0
 
     def freeze(self) -> None:
-        """Stop all of its processes: connections are taken, and nothing is answered."""
+        """Suspend all of its processes: connections are accepted, but nothing is answered."""
         self._signal_all(signal.SIGSTOP)
 
     def thaw(self) -> None:
         self._signal_all(signal.SIGCONT)
 
     def set_read_only(self, value: bool) -> None:
-        """Refuse all writes, or no longer, and end all connections, as a failover does."""
+        """Refuse or allow writes, and end all connections, as a failover does."""
         options = "-c default_transaction_read_only=off"
         with psycopg.connect(self.url, autocommit=True, options=options) as connection:
             state = b"on" if value else b"off"
@@ -222,7 +222,7 @@ class PostgreSQL:
             )
 
     def _signal_all(self, number: signal.Signals) -> None:
-        os.kill(self._process, number)  # first, so that it has no new children once stopped
+        os.kill(self._process, number)  # first, so that it starts no new children
         listed = ["pgrep", "-P", str(self._process)]
         children = subprocess.run(listed, capture_output=True, check=True, encoding="ascii").stdout
         for child in children.split():
@@ -234,7 +234,7 @@ class PostgreSQL:
 
     def _control(self, action: str, *arguments: str) -> None:
         command = [*AS_POSTGRES, self._program, action, "-D", f"{self._folder}/data", *arguments]
-        # The server inherits where this prints to, so that waiting for its end is no way.
+        # The server inherits these streams: with pipes, this would wait until the server ends.
         subprocess.run(
             command,
             cwd=self._folder,
@@ -246,10 +246,11 @@ class PostgreSQL:
 
 
 class PgBouncer(Server):
-    """A pooler in transaction mode: each transaction is given another session of the server.
+    """A pooler in transaction mode: each transaction may get another session of the server.
 
     Args:
-        database: Where its few sessions go.
+        database: The database that its sessions are connected to.
+        sessions: How many sessions it has.
     """
 
     def __init__(self, folder: Path, database: Database, sessions: int) -> None:
@@ -276,7 +277,7 @@ class PgBouncer(Server):
 
 
 class SmallDisk:
-    """A disk of a few megabytes, that can be filled: a tmpfs, where we may mount one."""
+    """A disk of a few megabytes that can be filled: a tmpfs, where mounting one is allowed."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -1,4 +1,4 @@
-"""A generated service under attack: its processes, its database, and the account it has to give."""
+"""A generated service under attack: its processes, its database, and a check of its events."""
 
 import math
 import random
@@ -23,8 +23,8 @@ from live.sender import SECRET, Answer, first_acknowledged
 PYTHON = ".venv/bin/python -m "
 SLACK = 1.5  # seconds that a busy machine may add to what the service promises
 
-# Nobody has to wait long. A killed attempt counts, so there may be many. Events are dispatched
-# again later than messages wait on a busy machine, or there would be ever more messages.
+# Waits are short. A killed attempt counts, so many are allowed. Events are dispatched again only
+# after messages can have waited on a busy machine, or messages would pile up.
 SHORT = {
     "ENVIRONMENT": "production",
     "STRIPE_WEBHOOK_SECRET": SECRET,
@@ -38,19 +38,19 @@ SHORT = {
 }
 ACK_DEADLINE = float(SHORT["ACK_DEADLINE_SECONDS"])
 REQUEUE_AFTER = float(SHORT["REQUEUE_AFTER_SECONDS"])
-CANCEL = 2  # seconds that a cancelled handler is waited for
+CANCEL = 2  # seconds that the service waits for a cancelled handler
 LONGEST_LEASE = 1.5 * (float(SHORT["HANDLER_TIMEOUT_SECONDS"]) + CANCEL + ACK_DEADLINE)
 
 # A killed process may have held a lease, and a killed worker a message.
 RECOVERY = LONGEST_LEASE + 2 * REQUEUE_AFTER + 15
 
-# What uvicorn, Celery and arq print when they have begun.
+# What uvicorn, Celery and arq print when they are ready.
 AT_WORK = re.compile(r"Uvicorn running on| ready\.|Starting worker for")
 
-# Celery tells when it is at work if it is asked. Its workers on one host need names of their own.
+# At this level, Celery logs when it is ready. Its workers on one host need different names.
 OPTIONS = {"celery": " --loglevel info --hostname {}@%h"}
 
-HANDLER = '''"""What the tests have done about an event."""
+HANDLER = '''"""The handler of the tests."""
 
 import asyncio
 import os
@@ -94,7 +94,7 @@ def downgrade() -> None:
     op.drop_table("effects")
 '''
 
-# Leaves a row for each time it is carried out, and fails now and then when it has done so.
+# Writes a row, and now and then fails after that.
 RECORDING = """
     await asyncio.sleep(random.uniform(0, 0.3))
     async with event.transaction() as db:
@@ -106,7 +106,7 @@ RECORDING = """
 
 @dataclass(frozen=True)
 class Setup:
-    """What a service is made of: the answer to `processing`, and the servers it is given."""
+    """What a service consists of: the answer to `processing`, and its servers."""
 
     processing: str
     broker: str  # empty: none
@@ -131,14 +131,14 @@ EACH_PROCESSING = [
     next(setup for setup in ON_POSTGRESQL if setup.processing == processing)
     for processing in CHOICES["processing"]
 ]
-# Each processing, broker and database, where all pairs of them would take long.
+# Every processing, broker and database, for tests where all combinations would take long.
 FEW_SETUPS = [ON_SQLITE[0], *ON_POSTGRESQL]
 
 
 def project_with(
     handler: str, install: Callable[[Variant], Project], folder: Path, **answers: str
 ) -> Project:
-    """Generate a project with the body of a handler, in the environment that others use."""
+    """Generate a project with this body of its handler, in an environment shared with others."""
     project = bake(folder, provider="stripe", **answers)
     project.share_environment(install(Variant("stripe", answers["processing"])).path / ".venv")
     body = indent(dedent(handler).strip("\n"), "    ")
@@ -155,7 +155,7 @@ def worker_command(processing: str) -> str:
 class Service:
     """The processes of a project: each serves on a port of its own, or is a worker.
 
-    None of them is ever to end by itself: `check` fails then.
+    None of them may end by itself: `check` fails if one has.
     """
 
     def __init__(
@@ -203,7 +203,7 @@ class Service:
                 print(f"{process.command} printed:\n{process.printed[-3000:]}")  # noqa: T201
 
     def another(self, *, webs: int, settings: Mapping[str, str]) -> "Service":
-        """Return more processes of the same service, with settings of their own, to be started."""
+        """Return more processes of the same service, with their own settings, to be started."""
         return Service(
             self.project,
             self.processing,
@@ -239,9 +239,9 @@ class Service:
         wait_for(are_at_work, "all to be at work")
 
     def kill_one(self, chance: random.Random) -> None:
-        """Kill a process at work, or now and then one that begins, and start it again at once.
+        """Kill a process at work, or now and then one that is starting, and restart it at once.
 
-        Before, at least half of them are let come to work, or there would be little to break.
+        First wait until at least half of them are at work, or there would be little to break.
         """
         half = len(self._processes) // 2
         wait_for(lambda: len(self._at_work()) >= half, "half of the processes to be at work")
@@ -254,7 +254,7 @@ class Service:
         self._restart(len(self._processes) - 1)
 
     def restart_ended(self) -> None:
-        """Start again what a handler has ended."""
+        """Start the processes again that a handler has ended."""
         for number, process in enumerate(self._processes):
             if process.ended:
                 self._restart(number)
@@ -311,19 +311,19 @@ class Service:
 def account(
     database: Database, answers: Sequence[Answer], follow_up: str = ""
 ) -> dict[str, object]:
-    """Return the figures of a run, given all answers to it; fail if an event's are not right.
+    """Check every event of a run, given all answers to it, and return the run's figures.
 
-    Every event that was acknowledged was in the inbox before, is done, and has its effect once.
+    An event must be in the inbox before it is acknowledged, be done, and have its effect once.
 
     Args:
-        follow_up: What the id of the event is that follows from each, `{}` being the first one's.
+        follow_up: The id of each event's follow-up, with `{}` for the id of the event.
     """
     rows = database.rows("SELECT event_id, state, received_at, attempts, error FROM webhook_events")
     inbox = {row[0]: row[1:] for row in rows}
     effects = Counter(event_id for (event_id,) in database.rows("SELECT event_id FROM effects"))
     acknowledged = first_acknowledged(answers)
     if follow_up:
-        # What followed was added when the first one's effect was committed, so not before that.
+        # A follow-up is stored with the effect of its event, long after that was acknowledged.
         acknowledged |= {follow_up.format(each): math.inf for each in acknowledged}
     statuses = Counter(answer.status for answer in answers)
 

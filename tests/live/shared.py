@@ -1,4 +1,4 @@
-"""The servers that tests use where they answer, each test with a place of its own in them."""
+"""The servers that tests share, if they answer; each test has a separate place in them."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ SECONDS = 60  # for a command of RabbitMQ, or an answer of Redis
 
 @dataclass(frozen=True)
 class SharedServer:
-    """A server, at the URL its variable holds or else where it runs on a developer's machine."""
+    """A server, at the URL in a variable, or else where it runs on a developer's machine."""
 
     name: str
     variable: str
@@ -29,7 +29,7 @@ class SharedServer:
         return os.environ.get(self.variable) or self.default
 
     def answers(self) -> bool:
-        """Tell if something listens there."""
+        """Return whether something listens there."""
         parts = urlsplit(self.url)
         try:
             socket.create_connection((parts.hostname, parts.port), timeout=2).close()
@@ -59,7 +59,7 @@ def missing(reason: str) -> NoReturn:
 
 
 def require_program(name: str, *folders: str) -> str:
-    """Return where a program is, in PATH or else in folders; without it, skip or fail the test."""
+    """Return the path of a program in PATH or the folders; without it, skip or fail the test."""
     found = shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), *folders]))
     if found is None:
         missing(f"{name} is not installed")
@@ -93,7 +93,7 @@ def redis(url: str, *commands: str) -> None:
 
 @contextmanager
 def rabbitmq_vhost() -> Iterator[str]:
-    """Make a virtual host where we may, or else use what the URL names: old messages do no harm."""
+    """Make a virtual host if that is allowed, or use the URL's: old messages do no harm."""
     server = RABBITMQ.require()
     name = f"webhooks_{uuid.uuid4().hex}"
     user = urlsplit(server).username or "guest"

@@ -151,8 +151,8 @@ MUTANTS = [
     Mutant(
         "a handler that takes too long goes on beside its next attempt",
         "app/processing/attempt.py",
-        "    if timed_out:\n        await _cancel(task)\n",
-        "",
+        "        await _cancel(task)\n        if not task.done()",
+        "        if not task.done()",
         ATTEMPTS,
     ),
     Mutant(

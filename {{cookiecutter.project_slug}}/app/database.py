@@ -1,6 +1,6 @@
 """The database: SQLite out of the box, PostgreSQL by setting `DATABASE_URL`.
 
-Tables of your own are made with `metadata`, and `insert` knows `ON CONFLICT` on both databases.
+Define your own tables with `metadata`. `insert` has `ON CONFLICT` on both databases.
 """
 
 import sqlite3
@@ -14,14 +14,14 @@ from sqlalchemy.dialects import postgresql, sqlite
 from app.settings import settings
 
 metadata = sa.MetaData()
-"""The tables of the service. Make yours with it: `sa.Table("orders", metadata, …)`."""
+"""The tables of the service. Define yours with it: `sa.Table("orders", metadata, …)`."""
 
 
 def parse_url(text: str) -> sa.URL:
-    """Return a database URL that this service can use.
+    """Parse the URL of a database, and check that this service can use it.
 
     Raises:
-        SystemExit: it cannot; the line says why, and what to write.
+        SystemExit: it cannot be used; the message says why, and what to write instead.
     """
     try:
         url = sa.make_url(text.replace("postgres://", "postgresql://", 1))
@@ -40,7 +40,8 @@ def parse_url(text: str) -> sa.URL:
 
 
 def _check_sqlite(url: sa.URL) -> None:
-    in_memory = ":memory:" in (url.database or ":memory:") or url.query.get("mode") == "memory"
+    file = url.database or ":memory:"
+    in_memory = ":memory:" in file or url.query.get("mode") == "memory"
     if in_memory:
         raise SystemExit(
             "DATABASE_URL names no file, so events would be lost: use sqlite:///inbox.db"
@@ -66,7 +67,7 @@ url = parse_url(settings.database_url)
 is_sqlite = url.get_backend_name() == "sqlite"
 
 insert = sqlite.insert if is_sqlite else postgresql.insert
-"""`insert(table).values(…).on_conflict_do_nothing()`, as the database in use spells it."""
+"""`insert(table).values(…).on_conflict_do_nothing()`, for the database in use."""
 
 _SQLITE_NOW = "((julianday('now') - 2440587.5) * 86400.0)"
 _POSTGRESQL_NOW = "CAST(extract(epoch FROM statement_timestamp()) AS double precision)"

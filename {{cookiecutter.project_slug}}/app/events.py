@@ -1,4 +1,4 @@
-"""What a verified webhook is: a `Delivery` on its way in, an `Event` in a handler."""
+"""A verified webhook: a `Delivery` on its way in, an `Event` in its handler."""
 
 import json
 import math
@@ -16,21 +16,21 @@ MAX_TEXT_LENGTH = 255  # characters of an event's id and of its type
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A webhook whose sender was verified. This is what a verifier returns."""
+    """A webhook whose sender was verified, as a verifier returns it."""
 
     id: str
-    """The sender's id of the event: the same for every delivery of it."""
+    """The sender's id for the event: the same in every delivery."""
     type: str
     payload: bytes = field(repr=False)
     """The body, byte for byte as it was signed."""
     data: Any = field(repr=False)
     """The parsed body."""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """What to keep of the request's headers: those that the verifier names, and no others."""
+    """The request headers to store: only those that the verifier picks."""
 
 
 class Then(Protocol):
-    """What `event.then` is."""
+    """The type of `event.then`."""
 
     def __call__(
         self, event_type: str, data: Any, *, endpoint: str = "", key: str = ""
@@ -40,23 +40,23 @@ class Then(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A stored event. This is what a handler is given."""
+    """A stored event, as a handler receives it."""
 
     endpoint: str
-    """The name of the endpoint that received it, as `app/endpoints.py` has it."""
+    """The name of the endpoint that received it, as in `app/endpoints.py`."""
     id: str
-    """The sender's id: the same for every delivery and every attempt, so an idempotency key."""
+    """The sender's id: the same in every delivery and attempt, so it can be an idempotency key."""
     type: str
     payload: bytes = field(repr=False)
     """The body, byte for byte as it was signed."""
     data: Any = field(repr=False)
-    """The body as the endpoint's verifier parses it, by default as JSON; None if it cannot."""
+    """The body as the endpoint's verifier parses it, by default as JSON; None if that fails."""
     headers: Mapping[str, str] = field(repr=False)
-    """What was kept of the first delivery's headers, by the names that the verifier uses."""
+    """The stored headers of the first delivery, under the names that the verifier uses."""
     transaction: Callable[[], AbstractAsyncContextManager[AsyncConnection]] = field(repr=False)
     """`async with event.transaction() as db:` yields a SQLAlchemy connection.
 
-    Its writes are committed together with the event's being done, or not at all: exactly once.
+    Its commit also marks the event as done, so what you write takes effect exactly once.
     A handler may open one transaction. On SQLite it may stay open for 2 seconds, because all
     writers wait for it.
 
@@ -65,25 +65,25 @@ class Event:
         StoreUnavailable: the database did not open the transaction.
     """
     then: Then = field(repr=False)
-    """`await event.then("receipt.send", {"amount": 1999})` in the transaction's block.
+    """`await event.then("receipt.send", {"amount": 1999})` adds a follow-up event to the inbox.
 
-    It puts an event of the service's own into the inbox, in the same commit, to be handled with
-    attempts of its own.
+    Call it in the transaction's block: the follow-up is stored in the same commit. It has attempts
+    of its own.
 
     Args:
-        event_type: Its type.
-        data: Its data, as JSON can have it.
-        endpoint: The endpoint whose handler is given it; by default, that of this event.
-        key: What tells it from others of this type that follow from this event. By default, they
-            are numbered. A replay of this event does not repeat one that has the same key.
+        event_type: The follow-up's type.
+        data: Its data: anything that JSON can represent.
+        endpoint: The endpoint whose handler receives it; by default, that of this event.
+        key: Tells it from this event's other follow-ups of the same type, which are numbered by
+            default. A replay of this event does not add a second follow-up with the same key.
 
     Returns:
-        Its id, which is made of this event's endpoint and id, its type and its key.
+        The follow-up's id, made of this event's endpoint and id, and of its own type and key.
 
     Raises:
         RuntimeError: the transaction is not open.
         LookupError: there is no such endpoint.
-        TypeError, ValueError: type, data or key cannot be used.
+        TypeError, ValueError: the type, the data or the key cannot be used.
     """
 
 
@@ -97,7 +97,7 @@ class Permanent(Exception):
 
 
 class RetryAfter(Exception):
-    """Raised by a handler: the event is due again after so many seconds.
+    """Raised by a handler: the event is due again after `seconds`.
 
         raise RetryAfter(30)
 
@@ -105,11 +105,11 @@ class RetryAfter(Exception):
 
     Args:
         seconds: How long to wait, without jitter. 0 means at once.
-        reason: Why, for whoever reads the stored error.
+        reason: Why. It is stored with the error.
 
     Raises:
-        TypeError: it is not a number.
-        ValueError: it is negative, infinite or NaN.
+        TypeError: `seconds` is not a number.
+        ValueError: `seconds` is negative, infinite or NaN.
     """
 
     def __init__(self, seconds: float, reason: str = "") -> None:
@@ -118,8 +118,8 @@ class RetryAfter(Exception):
             raise TypeError(f"RetryAfter takes a number of seconds, not {kind}")
         if not 0 <= seconds < math.inf:
             raise ValueError(f"RetryAfter takes seconds from 0 up, not {seconds}")
-        because = f": {reason}" if reason else ""
-        super().__init__(f"in {seconds} s{because}")
+        message = f"in {seconds} s"
+        super().__init__(f"{message}: {reason}" if reason else message)
         self.seconds = seconds
 
 
@@ -134,7 +134,7 @@ def parse_json(payload: bytes) -> Any:
     """Parse a body as strict JSON (RFC 8259).
 
     Raises:
-        InvalidEvent: not UTF-8, not JSON, nested too deeply, or with NaN or too long a number.
+        InvalidEvent: not UTF-8, not JSON, nested too deeply, or with NaN or an overlong number.
     """
     try:
         return _decoder.decode(payload.decode())
@@ -147,10 +147,10 @@ def checked_text(value: object, what: str) -> str:
 
     Args:
         value: A string, or a whole number.
-        what: What it is, for the log.
+        what: Its name in the log, such as "id".
 
     Raises:
-        InvalidEvent: missing, empty, longer than 255 characters, or not printable.
+        InvalidEvent: the value is missing, empty, longer than 255 characters, or not printable.
     """
     is_number = isinstance(value, int) and not isinstance(value, bool)
     text = str(value) if is_number else value

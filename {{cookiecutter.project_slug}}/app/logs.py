@@ -1,4 +1,4 @@
-"""Logging of every process: to standard error, with time, level and logger on each line."""
+"""Logging, the same in every process: to standard error, with time, level and logger."""
 
 import logging
 
@@ -6,6 +6,7 @@ FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 def configure_logging(level: int | str = logging.INFO) -> None:
-    """Set up logging, unless somebody has. Only entry points call this."""
+    """Set up logging, unless it is set up already. Only entry points call this."""
     logging.basicConfig(format=FORMAT, level=level)
-    logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)  # its own parts
+    # At INFO, Alembic lists its own plugins.
+    logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)

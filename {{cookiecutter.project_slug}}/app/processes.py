@@ -1,4 +1,4 @@
-"""What concerns a whole process. Only entry points call this."""
+"""Settings of a whole process. Only entry points call this."""
 
 import sys
 
@@ -6,8 +6,8 @@ SWITCH_SECONDS = 0.0005
 
 
 def let_threads_take_turns() -> None:
-    """Let the thread that commits have its turn after 0.5 ms, where Python would take 5 ms.
+    """Let a waiting thread run after 0.5 ms, instead of Python's 5 ms.
 
-    It needs several turns for each batch, and others wait meanwhile.
+    The thread that commits has to run several times for each batch, and requests wait for it.
     """
     sys.setswitchinterval(SWITCH_SECONDS)

@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ENV_FILE = ".env"
 
-# What people leave standing when they fill in an example.
+# Values that people leave in place when they copy an example.
 PLACEHOLDER = re.compile(
     r"""
       replace | change.?(me|it) | placeholder | your[-_ ] | example | \.\.\.
@@ -27,7 +27,7 @@ Days = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Settings(BaseSettings):
-    """What does not depend on a provider or a broker."""
+    """The settings that depend on neither the provider nor the broker."""
 
     model_config = SettingsConfigDict(env_file=ENV_FILE, env_ignore_empty=True, extra="ignore")
 
@@ -37,7 +37,7 @@ class Settings(BaseSettings):
     max_body_bytes: PositiveInt = 1024 * 1024
     body_timeout_seconds: Seconds = 10
     ack_deadline_seconds: Seconds = 5
-    """How long a commit may take until the sender is told to try again."""
+    """How long a commit may take before the sender is told to try again."""
 
     concurrency: PositiveInt = 16
     """How many events one process handles at a time."""
@@ -50,11 +50,11 @@ class Settings(BaseSettings):
     poll_interval_seconds: Seconds = 1
     """How often to look for events that have become due again."""
     requeue_after_seconds: Seconds = 30
-    """When an event that no worker has claimed is put into the queue again."""
+    """How long an event waits in the queue for a worker before it is dispatched again."""
     prune_after_days: Days | None = None
-    """When the payloads of events that are done go. None: only `python -m app prune` does that."""
+    """When payloads of done events are deleted. None: only `python -m app prune` deletes them."""
     grace_period_seconds: Seconds = 20
-    """How long handlers may go on at shutdown."""
+    """How long handlers may keep running at shutdown."""
 
 
 S = TypeVar("S", bound=BaseSettings)
@@ -64,17 +64,17 @@ def load(kind: type[S]) -> S:
     """Read settings of any class from the environment and from `.env`.
 
     Raises:
-        SystemExit: a variable has no usable value; the line names it.
+        SystemExit: a variable has no usable value; the message names it.
     """
     try:
         return kind()
     except ValidationError as error:
         problems = error.errors(include_input=False, include_context=False)
-        lines = [f"{_variable(kind, each['loc'])}: {each['msg']}" for each in problems]
+        lines = [f"{_variable_name(kind, each['loc'])}: {each['msg']}" for each in problems]
         raise SystemExit("; ".join(lines)) from None
 
 
-def _variable(kind: type[BaseSettings], location: tuple[int | str, ...]) -> str:
+def _variable_name(kind: type[BaseSettings], location: tuple[int | str, ...]) -> str:
     prefix = kind.model_config.get("env_prefix") or ""
     return (prefix + ".".join(str(part) for part in location)).upper()
 
@@ -84,7 +84,7 @@ settings = load(Settings)
 
 @dataclass(frozen=True)
 class Secrets:
-    """The secrets of one variable. While they rotate, there are several."""
+    """The secrets in one variable: several while they are being rotated."""
 
     variable: str
     values: tuple[str, ...] = field(repr=False)

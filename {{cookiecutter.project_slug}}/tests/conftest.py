@@ -16,9 +16,9 @@
 
 `deliver` takes the sample `tests/fixtures/<provider>/invoice.paid.json`, sets the fields that are
 named by their path, signs it and posts it to `app.main:app`. It returns the event's id when the
-handler is done. If the handler fails, it raises `HandlerFailed` with the traceback. Two arguments
-may be added: `event_id="evt_1"` to deliver an event twice, and `endpoint="other"` if several
-endpoints have such a sample.
+handler is done. If the handler fails, it raises `HandlerFailed` with the traceback. Two more
+arguments are optional: `event_id="evt_1"` to deliver an event twice, and `endpoint="other"` if
+several endpoints have such a sample.
 
 `database` is empty when a test begins. It is SQLite in a temporary folder, or the database named by
 TEST_DATABASE_URL, whose tables are emptied.
@@ -43,7 +43,7 @@ ROOT = Path(__file__).parents[1]
 FOLDER = Path(tempfile.mkdtemp(prefix="webhooks-"))
 atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
 
-# Set before anything of the service is imported, which reads the environment once.
+# Set before the service is imported, because it reads the environment once.
 os.environ["ENVIRONMENT"] = "development"
 os.environ["DATABASE_URL"] = os.environ.get("TEST_DATABASE_URL") or f"sqlite:///{FOLDER}/inbox.db"
 if broker := dotenv_values(ROOT / ".env.example").get("BROKER_URL"):
@@ -65,7 +65,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session")
 def engine() -> Iterator[sa.Engine]:
-    """Connections to the database that are not the service's. Its schema is that of revisions."""
+    """The tests' own connections to the database. The revisions make its schema."""
     migrate()
     engine = create_engine()
     if is_sqlite:

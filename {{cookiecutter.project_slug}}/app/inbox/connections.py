@@ -1,8 +1,8 @@
 """Connections that stay open from one transaction to the next.
 
-To take a connection from SQLAlchemy's pool for each event, to ask whether it still works, and to
-put it back costs more than the statements of a handler that writes one row. What this saves is in
-`docs/design.md` of the template.
+Taking a connection from SQLAlchemy's pool, checking that it still works, and putting it back costs
+more than the statements of a handler that writes one row. `docs/design.md` of the template says how
+much this saves.
 """
 
 import asyncio
@@ -19,16 +19,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from app.database import is_sqlite
 from app.inbox import sqlite_driver
 
-# In a stricter level, PostgreSQL would fail the second of two transactions with the same event.
+# At a stricter level, PostgreSQL would abort the second of two transactions with the same event.
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
 
-# The server shuts down, or somebody ends the session:
+# A class of errors: the server shuts down, or an administrator ends the session. See
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 OPERATOR_INTERVENTION = "57P"
 
 
 class Connections:
-    """As many open connections as there were transactions at the same time."""
+    """Keeps connections open: as many as there were transactions at the same time."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
@@ -38,7 +38,7 @@ class Connections:
     async def transaction(self, opening: str) -> AsyncIterator[tuple[AsyncConnection, int]]:
         """Yield a connection in a transaction that is committed at the end of the block.
 
-        It is good for nothing after that. After an error SQLAlchemy rolls it back and closes it.
+        After the block, it cannot be used. After an error, SQLAlchemy rolls back and closes it.
 
         Args:
             opening: The first statements of the transaction. On PostgreSQL they are sent together
@@ -48,18 +48,18 @@ class Connections:
             The connection, and how many rows the last of these statements changed.
         """
         connection, rows = await self._open(opening)
-        opened = _opened(connection)
-        options = opened.get_execution_options()
+        sync_connection = _sync_connection(connection)
+        options = sync_connection.get_execution_options()
         reusable = False
         try:
             async with connection.begin():
                 yield connection, rows
-            # What a handler has set for itself is not for the next one.
-            reusable = opened.get_execution_options() == options
+            # The next handler must not inherit options that this one has set.
+            reusable = sync_connection.get_execution_options() == options
         finally:
             if reusable:
-                self._idle.append(opened)
-                connection.sync_connection = None  # whoever still has it cannot use it
+                self._idle.append(sync_connection)
+                connection.sync_connection = None  # so that nobody uses it after the block
             else:
                 await _close(connection)
 
@@ -75,22 +75,26 @@ class Connections:
             try:
                 return connection, await self._begin(connection, opening)
             except OperationalError as error:
-                # If the server has closed it since, nothing was carried out: try another one.
+                # The server closed it while it was idle, so nothing was executed: try another one.
                 if not error.connection_invalidated:
                     raise
         connection = await self._engine.connect()
         return connection, await self._begin(connection, opening)
 
     async def _begin(self, connection: AsyncConnection, opening: str) -> int:
-        """Begin a transaction. The driver does it: SQLAlchemy takes longer than the database."""
-        opened = _opened(connection)
-        driver = opened.connection.driver_connection
+        """Begin a transaction; return how many rows the last statement changed.
+
+        This calls the driver, because SQLAlchemy would take longer than the database does.
+        """
+        sync_connection = _sync_connection(connection)
+        driver = sync_connection.connection.driver_connection
         try:
             if is_sqlite:
                 return cast("sqlite_driver.Connection", driver).begin(opening)
             return await _begin_on_postgresql(cast("psycopg.AsyncConnection[Any]", driver), opening)
         except sqlite3.OperationalError as error:
-            self._idle.append(opened)  # another process writes: there is no transaction yet
+            # Another process is writing, so no transaction has begun.
+            self._idle.append(sync_connection)
             raise OperationalError(opening, None, error) from error
         except psycopg.OperationalError as error:
             is_lost = _is_lost(cast("psycopg.AsyncConnection[Any]", driver), error)
@@ -116,12 +120,12 @@ def _is_lost(driver: psycopg.AsyncConnection[Any], error: psycopg.OperationalErr
     return driver.broken or (error.sqlstate or "").startswith(OPERATOR_INTERVENTION)
 
 
-def _opened(connection: AsyncConnection) -> sa.Connection:
-    opened = connection.sync_connection
-    assert opened is not None  # noqa: S101
-    return opened
+def _sync_connection(connection: AsyncConnection) -> sa.Connection:
+    sync_connection = connection.sync_connection
+    assert sync_connection is not None  # noqa: S101
+    return sync_connection
 
 
 async def _close(connection: AsyncConnection) -> None:
-    """Roll back, and close. Nobody may cancel that halfway."""
+    """Roll back, and close. Cancelling the caller does not interrupt this."""
     await asyncio.shield(asyncio.ensure_future(connection.close()))

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 class StoreUnavailable(Exception):
-    """The database did not commit, or did not open a transaction. It may be tried again."""
+    """The database did not commit, or did not open a transaction. Try again later."""
 
 
 Operation = Callable[[sa.Connection, list[Any]], Sequence[Any]]
@@ -45,7 +45,7 @@ class GroupCommit:
 
     Args:
         operations: Every operation, in the order in which a batch carries them out.
-        durable: Those whose commit has to reach the disk before the call returns.
+        durable: The operations whose commit has to reach the disk before the call returns.
         write_lock: Held while a batch is committed. Handlers on SQLite take it, too.
     """
 
@@ -87,7 +87,7 @@ class GroupCommit:
     async def close(self) -> None:
         """Wait for the batch that is being committed, and disconnect.
 
-        A database that hangs is waited for `CLOSE_SECONDS`, and then left alone.
+        If the database hangs, give up after `CLOSE_SECONDS`.
         """
         if self._closed:
             return
@@ -98,11 +98,11 @@ class GroupCommit:
                     await asyncio.wait([self._committing])
                 await self._writer.close()
         except TimeoutError:
-            logger.error("the database hangs: what it was to commit may be missing")
+            logger.error("the database hangs: what it was committing may be missing")
 
     async def _commit_batches(self) -> None:
         while self._waiting:
-            await asyncio.sleep(0)  # whoever has just heard of the last batch can join this one
+            await asyncio.sleep(0)  # callers of the last batch may call again, and join this one
             async with self._write_lock.for_batch():
                 waiting = [call for call in self._waiting if not call.result.done()]
                 batch = waiting[:MAX_BATCH]
@@ -123,7 +123,7 @@ class GroupCommit:
             return [StoreUnavailable("the schema")] * len(batch)
         except Exception as error:
             if len(batch) > 1 and not _is_away(error):
-                # One of them is at fault: it is not to fail the others.
+                # One call is at fault, and must not fail the others: commit each by itself.
                 return [outcome for call in batch for outcome in await self._commit([call])]
             logger.error("the database did not commit: %s", describe(error))
             return [StoreUnavailable(type(error).__name__)] * len(batch)
@@ -143,14 +143,14 @@ class GroupCommit:
 
 
 def _is_away(error: Exception) -> bool:
-    """Tell a database that cannot be used right now from one that refuses a certain call."""
+    """Return whether the database cannot be used right now, as opposed to refusing one call."""
     if isinstance(error, OperationalError):
         return getattr(error.orig, "sqlstate", None) not in (LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED)
     return isinstance(error, InterfaceError | OSError)
 
 
 def describe(error: BaseException) -> str:
-    """Return what the database says of an error, but nothing that may quote a payload."""
+    """Return what the database says about an error, without anything that may quote a payload."""
     if not isinstance(error, DBAPIError):
         return type(error).__name__
     kind = type(error.orig).__name__

@@ -1,4 +1,4 @@
-"""What is on record about events: their lives, and who had them replayed."""
+"""The history of events: what happened to each, and replays."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Moment:
 
     at: float
     what: str
-    """received, replayed, or attempt and its number."""
+    """`received`, `replayed`, or `attempt` and its number."""
     outcome: str = ""
     """How an attempt ended: see `webhook_attempts`, or `in progress`."""
     ended_at: float | None = None
@@ -46,22 +46,31 @@ def life(connection: sa.Connection, event: sa.Row[Any]) -> list[Moment]:
     """Return what happened to an event, in order of time."""
     moments = [Moment(event.received_at, "received")]
     attempts = sa.select(webhook_attempts).where(webhook_attempts.c.event == event.id)
-    for row in connection.execute(attempts.order_by(webhook_attempts.c.number)):
-        what = f"attempt {row.number}"
-        error = row.error or ""
-        moments.append(
-            Moment(row.started_at, what, row.outcome, row.ended_at, row.worker or "", error)
+    moments += [
+        Moment(
+            at=row.started_at,
+            what=f"attempt {row.number}",
+            outcome=row.outcome,
+            ended_at=row.ended_at,
+            who=row.worker or "",
+            error=row.error or "",
         )
+        for row in connection.execute(attempts.order_by(webhook_attempts.c.number))
+    ]
     replays = sa.select(webhook_replays).where(webhook_replays.c.event == event.id)
     moments += [
         Moment(row.replayed_at, "replayed", who=row.replayed_by)
         for row in connection.execute(replays.order_by(webhook_replays.c.id))
     ]
     if event.started_at is not None and event.state != "dead":
-        outcome = "in progress" if event.state == "pending" else "done"
-        what = f"attempt {event.attempts}"
         moments.append(
-            Moment(event.started_at, what, outcome, event.finished_at, event.worker or "")
+            Moment(
+                at=event.started_at,
+                what=f"attempt {event.attempts}",
+                outcome="in progress" if event.state == "pending" else "done",
+                ended_at=event.finished_at,
+                who=event.worker or "",
+            )
         )
     return sorted(moments, key=lambda moment: moment.at)
 
@@ -69,13 +78,13 @@ def life(connection: sa.Connection, event: sa.Row[Any]) -> list[Moment]:
 def replay(
     connection: sa.Connection, chosen: sa.ColumnElement[bool], replayed_by: str
 ) -> Sequence[int]:
-    """Let finished events be handled again, with new attempts. Return their ids in the table.
+    """Make finished events due again, with new attempts. Return their ids in the table.
 
     Args:
-        chosen: Which ones. Of these, pending and pruned ones are left alone.
-        replayed_by: Who wants it, for the record.
+        chosen: Which events. Pending and pruned ones among them are left alone.
+        replayed_by: Who asked for it, for the record.
     """
-    # The attempt that was successful is on record in the event's row, which is needed again.
+    # A successful attempt is recorded only in the event's row, which the update below reuses.
     successes = sa.select(
         columns.id,
         columns.attempts,

@@ -1,4 +1,4 @@
-"""The inbox: stores every event, gives it out to be attempted, and records how that ended."""
+"""The inbox: stores every event, lets processes claim it, and records how attempts ended."""
 
 import asyncio
 import enum
@@ -34,7 +34,7 @@ from app.webhooks.endpoint import Endpoint, Endpoints
 
 QUEUE_WINDOW = 1000  # events that messages may refer to: the rest of a backlog waits in the inbox
 DISPATCH_BATCH = 100  # events
-CANCEL_SECONDS = 2  # for a handler to end that was cancelled
+CANCEL_SECONDS = 2  # for a cancelled handler to end
 SQLITE_TRANSACTION_SECONDS = 2  # well below ACK_DEADLINE_SECONDS: all writers wait for it
 
 LOCK_POLL_SECONDS = 0.01
@@ -68,25 +68,25 @@ class Claim:
     id: int
     attempts: int
     failures: int
-    """This attempt and the failed ones since the event was received or replayed."""
+    """This attempt plus the failed ones since the event was received or replayed."""
     endpoint: str
     event_id: str
     event_type: str
     payload: bytes = field(repr=False)
     headers: str | None = field(repr=False)
-    """A JSON object of what was kept of the request's headers."""
+    """The stored headers of the request, as a JSON object."""
     started_at: float
     """When it was claimed."""
     follows_lost: bool
     """Whether the attempt before it never ended."""
 
     def key(self) -> dict[str, object]:
-        """Return the parameters by which statements find the event, if this is still valid."""
+        """Return the parameters by which statements find the event while the claim is valid."""
         return {"id": self.id, "attempts": self.attempts}
 
 
 class Outcome(enum.StrEnum):
-    """How an attempt ended that did not end well."""
+    """How an unsuccessful attempt ended."""
 
     FAILED = "failed"
     TIMED_OUT = "timed out"
@@ -103,9 +103,12 @@ class Claimant:
     endpoints: Endpoints
 
     def slots(self) -> dict[str, int]:
-        """Return how many slots the endpoints have that limit their concurrency."""
-        every = self.endpoints.values()
-        return {each.name: each.concurrency for each in every if each.concurrency is not None}
+        """Return the number of slots of each endpoint that limits its concurrency."""
+        return {
+            endpoint.name: endpoint.concurrency
+            for endpoint in self.endpoints.values()
+            if endpoint.concurrency is not None
+        }
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ class DueCall:
 
     Args:
         limit: How many events at most.
-        endpoint: The only endpoint whose events are taken. None: all are.
+        endpoint: Take only the events of this endpoint. None: those of all.
     """
 
     limit: int
@@ -127,7 +130,7 @@ class EndCall:
     """A call to record how an attempt ended.
 
     Args:
-        outcome: What goes on record beside the event's own row. None: nothing does.
+        outcome: The outcome to record in `webhook_attempts`. None: record nothing there.
     """
 
     statement: sa.TextClause
@@ -170,10 +173,10 @@ class Inbox:
     async def open(self) -> None:
         """Connect, and check the schema; in development, migrate it.
 
-        A database that is away is only logged: it may come back. The schema is checked then.
+        If the database is away, this only logs it. The schema is checked when it is back.
 
         Raises:
-            SystemExit: the database can be reached, but not used; the line says why.
+            SystemExit: the database can be reached, but not used; the message says why.
         """
         try:
             async with asyncio.timeout(settings.ack_deadline_seconds):
@@ -193,10 +196,10 @@ class Inbox:
         await self._connections.close()
 
     async def add(self, endpoint: str, delivery: Delivery) -> Added:
-        """Store an event for good, unless it is there already.
+        """Store an event durably, unless it is stored already.
 
         Raises:
-            StoreUnavailable: it was not committed within `ACK_DEADLINE_SECONDS`. It may be yet.
+            StoreUnavailable: it was not committed within `ACK_DEADLINE_SECONDS`. It still may be.
         """
         try:
             async with asyncio.timeout(settings.ack_deadline_seconds):
@@ -220,68 +223,70 @@ class Inbox:
         return claims[0] if claims else None
 
     async def claim(self, reference: Reference) -> Claim | None:
-        """Claim the event of a queue message; None if the message is good for no attempt."""
+        """Claim the event of a queue message; None if the message is out of date."""
         call = (reference, self._claimant)
         claim: Claim | None = await self._commits.call(_claim_reference, call)
         return claim
 
     async def dispatch_due(self) -> list[Reference]:
-        """Mark due events as queued, and return what the messages have to carry.
+        """Mark due events as queued, and return a reference to each, for its message.
 
-        Messages of all processes together refer to about `QUEUE_WINDOW` events at most. Those that
-        no worker has claimed within `REQUEUE_AFTER_SECONDS` are due again.
+        All processes together have about `QUEUE_WINDOW` events queued at most. Those that no
+        worker claims within `REQUEUE_AFTER_SECONDS` are due again.
         """
         call = DueCall(DISPATCH_BATCH, self._claimant)
         references: list[Reference] = await self._commits.call(_dispatch_due, call)
         return references
 
     async def undispatch(self, references: Sequence[Reference]) -> None:
-        """Make events due at once whose messages could not be published."""
+        """Make events due again at once: their messages could not be published."""
         calls = [self._commits.call(_undispatch, reference) for reference in references]
         await asyncio.gather(*calls)
 
     async def complete(self, claim: Claim) -> None:
         """Record that the event was handled."""
-        await self._end(EndCall(statements.COMPLETE, claim, self._claimant.worker, {}))
+        await self._end(statements.COMPLETE, claim, {})
 
     async def retry(
         self, claim: Claim, delay: float, error: str, outcome: Outcome = Outcome.FAILED
     ) -> None:
         """Record a failed attempt: the event is due again after `delay` seconds."""
         values: dict[str, object] = {"delay": delay, "error": error}
-        worker = self._claimant.worker
-        await self._end(EndCall(statements.RETRY, claim, worker, values, outcome, error))
+        await self._end(statements.RETRY, claim, values, outcome, error)
 
     async def bury(self, claim: Claim, error: str) -> None:
         """Record the last failed attempt: the event is dead."""
-        values: dict[str, object] = {"error": error}
-        worker = self._claimant.worker
-        await self._end(EndCall(statements.BURY, claim, worker, values, Outcome.DEAD, error))
+        await self._end(statements.BURY, claim, {"error": error}, Outcome.DEAD, error)
 
     async def keep_error(self, claim: Claim, error: str) -> None:
         """Keep the traceback of an attempt that failed after its event was done."""
-        worker = self._claimant.worker
-        await self._end(EndCall(statements.KEEP_ERROR, claim, worker, {"error": error}))
+        await self._end(statements.KEEP_ERROR, claim, {"error": error})
 
     async def release(self, claim: Claim, delay: float = 0, reason: str = "") -> None:
-        """Give an attempt back, so that it does not count."""
-        values: dict[str, object] = {"delay": delay}
-        worker, outcome = self._claimant.worker, Outcome.RELEASED
-        await self._end(EndCall(statements.RELEASE, claim, worker, values, outcome, reason))
+        """Record an attempt that does not count: the event is due again after `delay` seconds."""
+        await self._end(statements.RELEASE, claim, {"delay": delay}, Outcome.RELEASED, reason)
         self.wake.set()
 
-    async def _end(self, call: EndCall) -> None:
+    async def _end(
+        self,
+        statement: sa.TextClause,
+        claim: Claim,
+        values: dict[str, object],
+        outcome: Outcome | None = None,
+        error: str | None = None,
+    ) -> None:
         """Record how an attempt ended.
 
         Raises:
             LeaseLost: a later attempt has begun, and nothing was recorded.
         """
+        call = EndCall(statement, claim, self._claimant.worker, values, outcome, error)
         if not await self._commits.call(_end, call):
             raise LeaseLost
 
     @asynccontextmanager
     async def transaction(self, claim: Claim) -> AsyncIterator[AsyncConnection]:
-        """Mark the event done in one transaction with what is done inside.
+        """Yield a connection in a transaction whose commit also marks the event done.
 
         Raises:
             LeaseLost: a later attempt has begun.
@@ -303,7 +308,7 @@ class Inbox:
             await _check_open(connection)
 
     async def _open(self, stack: AsyncExitStack, claim: Claim) -> tuple[AsyncConnection, int]:
-        """Open a transaction. On SQLite, wait for other processes to end their writes."""
+        """Open a transaction. On SQLite, wait until no other process is writing."""
         opening = statements.complete_in_transaction(claim.id, claim.attempts)
         give_up_at = time.monotonic() + CONNECT_SECONDS
         while True:
@@ -333,7 +338,7 @@ async def _time_limit(connection: AsyncConnection) -> AsyncIterator[None]:
 
 
 async def _check_open(connection: AsyncConnection) -> None:
-    """Raise if a commit would not commit what was done in the transaction."""
+    """Raise if a commit would lose what was done in the transaction."""
     if not connection.in_transaction():
         raise RuntimeError("the handler ended the transaction itself: leave that to `async with`")
     if not is_sqlite:
@@ -344,11 +349,11 @@ async def _check_open(connection: AsyncConnection) -> None:
 
 
 def _add(connection: sa.Connection, arguments: list[tuple[str, Delivery]]) -> list[Added]:
-    # In one order in every process, or two batches with the same events could deadlock.
     first: dict[tuple[str, str], Delivery] = {}
     for endpoint, delivery in arguments:
         first.setdefault((endpoint, delivery.id), delivery)
     parameters: dict[str, object] = {}
+    # Sorted: two batches with the same events in different orders could deadlock.
     for number, (endpoint, event_id) in enumerate(sorted(first)):
         delivery = first[endpoint, event_id]
         parameters[f"endpoint_{number}"] = endpoint
@@ -385,16 +390,17 @@ def _claim_due(connection: sa.Connection, calls: list[DueCall]) -> list[list[Cla
 
 
 def _claim_for(connection: sa.Connection, call: DueCall) -> list[Claim]:
-    own, leases = _leases(call.claimant)
+    own_leases, leases = _leases(call.claimant)
     slots = call.claimant.slots()
     if not slots and call.endpoint is None:
-        statement = statements.claim_due(own)
+        statement = statements.claim_due(own_leases)
         rows = connection.execute(statement, leases | {"limit": call.limit}).all()
     else:
 
         def claim(ids: list[int]) -> Rows:
-            parameters = leases | {"ids": ids, "limited": list(slots) or [""]}
-            return connection.execute(statements.claim_found(own), parameters).all()
+            limited = list(slots) or [""]  # IN needs a value
+            parameters = leases | {"ids": ids, "limited": limited}
+            return connection.execute(statements.claim_found(own_leases), parameters).all()
 
         rows = take_due(connection, call.limit, slots, claim, call.endpoint)
     return _claims(connection, rows)
@@ -405,15 +411,15 @@ def _claim_reference(
 ) -> list[Claim | None]:
     claims: list[Claim | None] = []
     for reference, claimant in calls:
-        own, leases = _leases(claimant)
+        own_leases, leases = _leases(claimant)
         parameters = leases | reference._asdict()
-        rows = connection.execute(statements.claim_reference(own), parameters).all()
+        rows = connection.execute(statements.claim_reference(own_leases), parameters).all()
         claims += _claims(connection, rows) or [None]
     return claims
 
 
 def _claims(connection: sa.Connection, rows: Rows) -> list[Claim]:
-    """Return the claims in these rows. An attempt that was in progress still is lost."""
+    """Return the claims in these rows. An earlier attempt that never ended is recorded as lost."""
     claims = []
     for row in rows:
         claim = Claim(
@@ -486,19 +492,19 @@ def _end(connection: sa.Connection, calls: list[EndCall]) -> list[bool]:
     return ended
 
 
-# A transaction waits for other sessions only while it inserts. So it holds nothing yet that
-# others could wait for.
+# Inserts come first. Only they wait for other sessions, and by then the transaction has not locked
+# anything that those could be waiting for.
 OPERATIONS = (_add, _end, _undispatch, _claim_reference, _claim_due, _dispatch_due)
 
-# Only an acknowledgement has to be on the disk. What a power failure takes of the others is done
+# Only an acknowledgement has to reach the disk. If a power failure undoes anything else, it is done
 # again.
 DURABLE = {_add}
 
 
 def _leases(claimant: Claimant) -> tuple[int, dict[str, object]]:
     """Return how many endpoints have leases of their own, and the parameters of a claim."""
-    every = claimant.endpoints.values()
-    own = [each for each in every if each.handler_timeout_seconds is not None]
+    endpoints = claimant.endpoints.values()
+    own = [each for each in endpoints if each.handler_timeout_seconds is not None]
     parameters: dict[str, object] = {"lease": lease_seconds(), "worker": claimant.worker}
     for number, endpoint in enumerate(own):
         parameters[f"endpoint_{number}"] = endpoint.name
@@ -507,7 +513,7 @@ def _leases(claimant: Claimant) -> tuple[int, dict[str, object]]:
 
 
 def lease_seconds(endpoint: Endpoint | None = None) -> float:
-    """Return how long an attempt may take, its end included, until its process counts as dead."""
+    """Return how long an attempt may take, with the record of its end, before it counts as lost."""
     own = endpoint.handler_timeout_seconds if endpoint else None
     timeout = settings.handler_timeout_seconds if own is None else own
     return timeout + CANCEL_SECONDS + settings.ack_deadline_seconds

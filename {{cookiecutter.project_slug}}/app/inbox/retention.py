@@ -1,7 +1,7 @@
-"""Retention: payloads and errors of old events go, and their ids stay a while longer.
+"""Retention: payloads and errors of old events are deleted, and much later their ids, too.
 
-What is left of an event is its row without payload and errors, in the state `pruned`. By that, a
-sender that delivers it again is still recognised.
+A pruned event keeps its row, without payload and errors, in the state `pruned`. So a redelivery is
+still recognised.
 """
 
 import logging
@@ -18,9 +18,9 @@ from app.inbox.group_commit import describe
 from app.inbox.table import webhook_attempts, webhook_events, webhook_replays
 from app.settings import settings
 
-KEEP_IDS_DAYS = 365  # after an event was done. No sender repeats for so long, not even by hand
-PAGE = 200  # events in a transaction: nobody waits for it noticeably
-PAUSE_SECONDS = 0.05  # between two of them, for others to have their turn
+KEEP_IDS_DAYS = 365  # after an event was done: longer than any sender redelivers, even by hand
+PAGE = 200  # events in a transaction: so few that nobody waits noticeably
+PAUSE_SECONDS = 0.05  # between two pages, so that others can write
 DAY_SECONDS = 86400
 INTERVAL_SECONDS = DAY_SECONDS  # from one pruning to the next
 RETRY_SECONDS = 600  # when the database was away
@@ -37,7 +37,7 @@ def prune(
     """Prune the events that were done more than `days` ago. Pending and dead ones stay.
 
     Args:
-        keep_ids_days: How long after it was done the id of an event is forgotten, too.
+        keep_ids_days: How long after an event was done its id is deleted, too.
         pause: Waits for so many seconds. If it returns True, pruning ends early.
 
     Returns:
@@ -58,18 +58,18 @@ def _in_pages(
     change: sa.Update | sa.Delete,
     pause: Callable[[float], object],
 ) -> int:
-    """Change the events that fulfil a condition, page by page; return how many those were."""
+    """Change the events that meet a condition, page by page; return how many."""
     last_id = changed = 0
     while True:
-        with engine.connect() as connection:  # a page is found without keeping anybody waiting
+        with engine.connect() as connection:  # reading keeps nobody waiting
             page = sa.select(columns.id).where(condition, columns.id > last_id)
             ids = connection.scalars(page.order_by(columns.id).limit(PAGE)).all()
         if not ids:
             return changed
         with engine.begin() as connection:
             if connection.execute(statements.LOCK_PRUNING).scalar() is False:
-                return changed  # another process is at it
-            # On SQLite nothing cascades. Their errors go with the events' own.
+                return changed  # another process is pruning
+            # Attempts hold errors, too. And SQLite does not cascade when events are deleted.
             for table in (webhook_attempts, webhook_replays):
                 connection.execute(sa.delete(table).where(table.c.event.in_(ids)))
             changed += connection.execute(change.where(condition, columns.id.in_(ids))).rowcount
@@ -83,7 +83,7 @@ def pruning() -> Iterator[None]:
     """Prune once a day for as long as the block lasts, if `PRUNE_AFTER_DAYS` is set."""
     stopping = threading.Event()
     if settings.prune_after_days is not None:
-        # A daemon, so that a database that hangs does not keep the process from ending.
+        # A daemon, so that a database that hangs does not keep the process alive.
         arguments = [settings.prune_after_days, stopping]
         threading.Thread(target=_prune_daily, args=arguments, name="prune", daemon=True).start()
     try:

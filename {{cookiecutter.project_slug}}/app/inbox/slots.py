@@ -1,8 +1,8 @@
 """Slots: how many events of an endpoint are handled at a time, in all processes together.
 
-Only endpoints that limit their concurrency have them. An event takes a slot when it is claimed or
-dispatched, and has it until its attempt ends, or its lease. One without a slot stays due, and keeps
-nobody waiting: those of other endpoints are found past it.
+Only endpoints that limit their concurrency have slots. An event takes one when it is claimed or
+dispatched, and keeps it until its attempt ends or its lease expires. An event that gets no slot
+stays due, and does not hold up the events of other endpoints.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -28,8 +28,8 @@ def take_due(
 
     Args:
         limit: How many events at most.
-        slots: How many slots each endpoint has that limits its concurrency.
-        endpoint: The only endpoint whose events are taken. None: all are.
+        slots: The number of slots of each endpoint that limits its concurrency.
+        endpoint: Take only the events of this endpoint. None: those of all.
     """
     free = _free_slots(connection, slots)
     taken: list[sa.Row[Any]] = []
@@ -37,21 +37,22 @@ def take_due(
         found = _find_due(connection, limit - len(taken), free, endpoint)
         chosen = []
         for row in found:
-            if free.get(row.endpoint, 1) > 0:
-                chosen.append(row.id)
-                if row.endpoint in free:
-                    free[row.endpoint] -= 1
+            if row.endpoint in free:
+                if free[row.endpoint] <= 0:
+                    continue
+                free[row.endpoint] -= 1
+            chosen.append(row.id)
         if not chosen:
             return taken
         taken += take(chosen)
         if len(chosen) == len(found) or len(taken) == limit:
             return taken
-        # The slots of an endpoint were used up on the way: look past its other events.
+        # An endpoint has run out of slots: look for events of the others.
 
 
 def _free_slots(connection: sa.Connection, slots: Mapping[str, int]) -> dict[str, int]:
     if connection.execute(statements.LOCK_SLOTS).scalar() is False:
-        # Another process is taking slots, and its transaction ends in a moment.
+        # Another process is taking slots: leave those that are free to the next poll.
         return dict.fromkeys(slots, 0)
     free = dict(slots)
     for row in connection.execute(statements.COUNT_SLOTS):
@@ -64,7 +65,7 @@ def _find_due(
     connection: sa.Connection, limit: int, free: Mapping[str, int], endpoint: str | None
 ) -> Rows:
     full = [name for name, slots in free.items() if slots <= 0]
-    parameters: dict[str, object] = {"limit": limit, "full": full or [""]}
+    parameters: dict[str, object] = {"limit": limit, "full": full or [""]}  # IN needs a value
     if endpoint is None:
         return connection.execute(statements.FIND_DUE, parameters).all()
     parameters["endpoint"] = endpoint

@@ -1,14 +1,14 @@
 """SQLite for handlers, without a thread.
 
-aiosqlite hands each statement to a thread. For the short writes of a handler that takes longer
-than the statement does. So handlers' statements run in the event loop here, with three limits
-that keep them from holding it up:
+aiosqlite passes each statement to a thread. For the short writes of a handler, that takes longer
+than the statement itself. So here, the statements of handlers run in the event loop, with three
+limits that keep them from blocking it:
 
-- A lock that another process holds is not waited for. The caller tries again.
+- A statement does not wait for a lock that another process holds. The caller tries again.
 - A statement ends with an error when its transaction's time is up.
 - Nothing waits for the disk: the thread that commits acknowledgements writes checkpoints.
 
-A cancelled handler is never amid a statement, so each of its transactions can be rolled back.
+A handler is never cancelled in the middle of a statement, so its transaction can be rolled back.
 """
 
 import sqlite3
@@ -21,7 +21,7 @@ CHECK_EVERY = 10_000  # instructions of SQLite, about 0.1 ms
 
 
 class Connection:
-    """What SQLAlchemy's dialect for aiosqlite uses of a connection."""
+    """The part of aiosqlite's connection that SQLAlchemy uses."""
 
     def __init__(self, database: str, **options: Any) -> None:
         options["timeout"] = 0
@@ -30,7 +30,7 @@ class Connection:
         self._connection.execute("PRAGMA wal_autocheckpoint = 0")
         self._connection.set_progress_handler(self._is_late, CHECK_EVERY)
         self.deadline = float("inf")
-        """The end of the transaction's time, by `time.monotonic()`."""
+        """When the transaction's time is up, by `time.monotonic()`."""
 
     def _is_late(self) -> bool:
         return time.monotonic() > self.deadline
@@ -66,14 +66,14 @@ class Connection:
         self.stop()
 
     def stop(self) -> None:
-        """Do the same where nothing can be awaited."""
+        """Do the same as `close`, where nothing can be awaited."""
         with suppress(sqlite3.ProgrammingError):  # it was closed before
             self._connection.rollback()
         self._connection.close()
 
 
 class Cursor:
-    """What SQLAlchemy's dialect for aiosqlite uses of a cursor."""
+    """The part of aiosqlite's cursor that SQLAlchemy uses."""
 
     def __init__(self, cursor: sqlite3.Cursor) -> None:
         self._cursor = cursor

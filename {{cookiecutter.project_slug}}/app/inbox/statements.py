@@ -1,14 +1,14 @@
 """Every statement of the inbox, in SQL that SQLite and PostgreSQL both understand.
 
-Where they differ, a name in braces stands for what the database in use calls it:
+Where they differ, a name in braces stands for the SQL of the database in use:
 
     {now}           the database's clock, in seconds since the epoch
     {random}        a random number from 0 to 1
-    {skip_locked}   passes over rows that another process has locked. SQLite locks no rows.
-    {lock_pruning}  keeps other processes from pruning until the transaction ends; returns FALSE if
-                    one of them does so
-    {lock_slots}    keeps other processes from taking slots until the transaction ends; returns
-                    FALSE if one of them does so. SQLite gets its write lock by that.
+    {skip_locked}   skips rows that another process has locked. SQLite locks no rows.
+    {lock_pruning}  locks pruning until the transaction ends; returns FALSE if another process has
+                    locked it
+    {lock_slots}    locks the slots until the transaction ends; returns FALSE if another process has
+                    locked them. On SQLite, this takes the write lock.
 """
 
 from functools import cache
@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from app.database import NOW, is_sqlite
 
-SLOTS_LOCK = 453857734521  # any numbers, the same in all processes
+SLOTS_LOCK = 453857734521  # arbitrary numbers, the same in all processes
 PRUNING_LOCK = 453857734522
 
 _SQLITE = {
@@ -46,10 +46,10 @@ def _statement(sql: str, **names: str) -> sa.TextClause:
 
 @cache
 def add_events(count: int) -> sa.TextClause:
-    """Store as many new events, and return the keys of those that were not there yet.
+    """Store `count` events unless they are stored already; return the keys of the new ones.
 
-    What is there is looked up first: ON CONFLICT alone would wait for a transaction that has
-    updated the row, such as a handler's. It is left with the inserts of other processes.
+    Stored events are looked up first. ON CONFLICT alone would wait for any transaction that has
+    updated the row, such as a handler's. It is for the concurrent inserts of other processes.
     """
     rows = [
         f"(CAST(:endpoint_{n} AS text), CAST(:event_id_{n} AS text), :event_type_{n}, :payload_{n},"
@@ -71,7 +71,7 @@ def add_events(count: int) -> sa.TextClause:
     )
 
 
-# The stored event of a duplicate delivery, to compare the two.
+# Find the stored event that a duplicate delivery is compared with.
 FIND_EVENT = _statement(
     """
     SELECT event_type, payload, state FROM webhook_events
@@ -80,8 +80,8 @@ FIND_EVENT = _statement(
 )
 
 
-# The lease of each is up to half as long again, at random: events whose process died are then not
-# claimed together again, and one that kills its process does not take the same others with it.
+# Each lease is lengthened at random, by up to half. So the events of a process that died are not
+# claimed together again, and one that kills its process does not kill the same others every time.
 _CLAIM = """
     UPDATE webhook_events
     SET attempts = attempts + 1,
@@ -99,7 +99,7 @@ _CLAIMED = """
 
 
 def _claim_statement(sql: str, own_leases: int) -> sa.TextClause:
-    """Return a statement that claims. An event's lease may be one of its endpoint's own."""
+    """Return a statement that claims events. Some endpoints may have leases of their own."""
     lease = ":lease"
     if own_leases:
         cases = [f"WHEN :endpoint_{n} THEN :lease_{n}" for n in range(own_leases)]
@@ -110,7 +110,7 @@ def _claim_statement(sql: str, own_leases: int) -> sa.TextClause:
 
 @cache
 def claim_due(own_leases: int) -> sa.TextClause:
-    """Claim the events that have been due longest, but none that another process is claiming.
+    """Claim the events that have been due longest; skip those that others are claiming.
 
     Args:
         own_leases: How many endpoints have a lease of their own.
@@ -131,7 +131,7 @@ def claim_due(own_leases: int) -> sa.TextClause:
 def claim_reference(own_leases: int) -> sa.TextClause:
     """Claim the event that a queue message refers to, unless it was claimed since, or is finished.
 
-    One that has a slot of its endpoint has lost it when it is due again.
+    An event that had a slot is not claimed either if it is due again: it has lost its slot.
     """
     return _claim_statement(
         """
@@ -147,11 +147,11 @@ def claim_reference(own_leases: int) -> sa.TextClause:
     )
 
 
-# Count the events that messages in the broker refer to. One that is due again may have lost its
-# message, and is not counted.
+# Count the events that messages in the broker refer to. Those that are due again are left out:
+# their messages may be lost.
 COUNT_QUEUED = _statement("SELECT count(*) FROM webhook_events WHERE queued AND due_at > {now}")
 
-# Mark due events as queued. If no worker has claimed them by then, they are due again.
+# Mark due events as queued. They are due again after a while, unless a worker claims them.
 DISPATCH_DUE = _statement(
     """
     WITH due AS MATERIALIZED (
@@ -164,8 +164,8 @@ DISPATCH_DUE = _statement(
     """
 )
 
-# If endpoints limit their concurrency, due events are found first, and then those are claimed or
-# dispatched that get a slot: see `slots.py`.
+# If endpoints limit their concurrency, due events are found first. Those that get a slot are then
+# claimed or dispatched: see `slots.py`.
 
 # Count the slots that are taken.
 COUNT_SLOTS = _statement(
@@ -175,7 +175,7 @@ COUNT_SLOTS = _statement(
     """
 )
 
-# Find the events that have been due longest, but none of endpoints that have no slot free.
+# Find the events that have been due longest, except those of endpoints without a free slot.
 FIND_DUE = _statement(
     """
     SELECT id, endpoint FROM webhook_events
@@ -184,7 +184,7 @@ FIND_DUE = _statement(
     """
 ).bindparams(sa.bindparam("full", expanding=True))
 
-# The same for one endpoint.
+# The same, for one endpoint only.
 FIND_DUE_AT = _statement(
     """
     SELECT id, endpoint FROM webhook_events
@@ -199,7 +199,7 @@ _LIMITED: sa.BindParameter[Any] = sa.bindparam("limited", expanding=True)
 
 @cache
 def claim_found(own_leases: int) -> sa.TextClause:
-    """Claim due events that were found. They take their slots."""
+    """Claim the due events that were found. At endpoints with a limit, each takes a slot."""
     statement = _claim_statement(
         """
         {claim}, has_slot = (endpoint IN :limited) WHERE id IN :ids RETURNING {claimed}
@@ -209,7 +209,7 @@ def claim_found(own_leases: int) -> sa.TextClause:
     return statement.bindparams(_IDS, _LIMITED)
 
 
-# Mark due events that were found as queued. They take their slots.
+# Mark the due events that were found as queued. At endpoints with a limit, each takes a slot.
 DISPATCH_FOUND = _statement(
     """
     UPDATE webhook_events
@@ -237,8 +237,8 @@ UNDISPATCH = _statement(
 def complete_in_transaction(event: int, attempts: int) -> str:
     """Mark the event done in a handler's transaction, if this attempt is still the latest.
 
-    It has no parameters, because PostgreSQL takes several statements at once only without. The
-    commit of the transaction returns before it reaches the disk. On SQLite that is a property of
+    The values are part of the text, because PostgreSQL takes several statements at once only if
+    they have no parameters. The commit does not wait for the disk. On SQLite, that is a setting of
     the connection.
     """
     no_fsync = "" if is_sqlite else "SET LOCAL synchronous_commit = off;"
@@ -249,11 +249,11 @@ def complete_in_transaction(event: int, attempts: int) -> str:
         """  # noqa: S608
 
 
-# Let one process prune at a time. On SQLite there is one writer anyway.
+# Let one process prune at a time. SQLite has only one writer anyway.
 LOCK_PRUNING = _statement("{lock_pruning}")
 
-# Add an event that follows from another one, in its handler's transaction. If the other one was
-# replayed, it may be there already.
+# Add a follow-up, in the transaction of another event's handler. If that event was replayed, the
+# follow-up may be stored already.
 ADD_FOLLOW_UP = _statement(
     """
     INSERT INTO webhook_events (endpoint, event_id, event_type, payload)
@@ -311,7 +311,7 @@ KEEP_ERROR = _statement(
     """
 )
 
-# Give an attempt back, so that it does not count: the event is due again after a delay.
+# Record an attempt that does not count: the event is due again after a delay.
 RELEASE = _statement(
     """
     UPDATE webhook_events
@@ -324,8 +324,8 @@ RELEASE = _statement(
     """
 )
 
-# Record an attempt that did not end well. If PostgreSQL has lost a claim in a crash, two attempts
-# may have the same number.
+# Record an unsuccessful attempt. Two attempts can have the same number, if PostgreSQL lost a claim
+# in a crash.
 ADD_ATTEMPT = _statement(
     """
     INSERT INTO webhook_attempts (event, number, started_at, ended_at, worker, outcome, error)
@@ -334,7 +334,7 @@ ADD_ATTEMPT = _statement(
     """
 )
 
-# Record an attempt that never ended. Nobody knows when its process died.
+# Record an attempt that never ended. It has no end, because nobody knows when its process died.
 ADD_LOST_ATTEMPT = _statement(
     """
     INSERT INTO webhook_attempts (event, number, started_at, worker, outcome)

@@ -1,7 +1,7 @@
 """Who may write to SQLite: the thread that commits batches, or one handler after the other.
 
-SQLite has one writer at a time. The writers of a process wait for each other here, where one wakes
-the next. In SQLite they would poll.
+SQLite has one writer at a time. Here, the writers of a process wait for each other, and each wakes
+the next. In SQLite, they would poll.
 """
 
 import asyncio
@@ -15,9 +15,9 @@ TURN_SECONDS = 0.005
 class WriteLock:
     """Handlers take turns with batches of acknowledgements.
 
-    A turn of the handlers ends after 5 ms, and with the transaction that is open then. So a batch
+    The handlers' turn lasts 5 ms, and until the transaction that is open then has ended. So a batch
     waits for a few short transactions, or for a single long one, however many handlers there are.
-    With a batch between any two transactions, half of the time would go into waiting for the disk.
+    With a batch between any two transactions, half of the time would be spent waiting for the disk.
     """
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class WriteLock:
             self._handlers.release()
 
     def _end_turn_if_unused(self) -> None:
-        # A turn was left to a handler that was cancelled while it waited.
+        # The turn may have been kept for a handler that was then cancelled while it waited.
         nobody_uses_it = not self._handlers.locked() and not self._waiting_handlers
         if self._is_turn_of_handlers and nobody_uses_it:
             self._end_turn()

@@ -16,7 +16,7 @@ from app.database import is_sqlite
 from app.inbox.connections import Connections
 from app.inbox.engines import create_async_engine, create_engine
 
-LOCK_TIMEOUT_MS = 1000  # a row that another session holds does not stop the others for long
+LOCK_TIMEOUT_MS = 1000  # a row that another session has locked delays a batch no longer
 
 T = TypeVar("T")
 
@@ -26,7 +26,7 @@ class Writer(ABC):
 
     @abstractmethod
     async def write(self, function: Callable[[sa.Connection], T], *, durable: bool) -> T:
-        """Return what a function returns that is called in a transaction.
+        """Call a function in a transaction, and return its result.
 
         Args:
             durable: Whether the commit reaches the disk before this returns.
@@ -44,7 +44,7 @@ class PostgresqlWriter(Writer):
         self._connections = Connections(create_async_engine())
 
     async def write(self, function: Callable[[sa.Connection], T], *, durable: bool) -> T:
-        """Return what a function returns that is called in a transaction."""
+        """Call a function in a transaction, and return its result."""
         opening = f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}"
         if not durable:
             opening += "; SET LOCAL synchronous_commit = off"
@@ -65,7 +65,7 @@ class SqliteWriter(Writer):
         threading.Thread(target=self._work, name="group commit", daemon=True).start()
 
     async def write(self, function: Callable[[sa.Connection], T], *, durable: bool) -> T:
-        """Return what a function returns that is called in a transaction."""
+        """Call a function in a transaction, and return its result."""
         return await self._run(partial(self._write, function, durable))
 
     async def close(self) -> None:
@@ -96,18 +96,18 @@ class _Job:
     result: asyncio.Future[Any]
 
     def carry_out(self) -> None:
-        """Call the function, and tell the event loop what came of it."""
+        """Call the function, and pass its result or exception to the event loop."""
         outcome: object
         try:
             outcome = self.function()
         except BaseException as error:
             outcome = error
-        with suppress(RuntimeError):  # the event loop is closed: nobody waits any more
+        with suppress(RuntimeError):  # the event loop is closed: nobody is waiting
             self.loop.call_soon_threadsafe(settle, self.result, outcome)
 
 
 async def in_a_thread(function: Callable[[], T]) -> T:
-    """Return what a function returns that blocks. Its thread does not keep the process alive."""
+    """Return the result of a blocking function. If it hangs, it does not keep the process alive."""
     loop = asyncio.get_running_loop()
     result: asyncio.Future[T] = loop.create_future()
     job = _Job(function, loop, result)
@@ -116,7 +116,7 @@ async def in_a_thread(function: Callable[[], T]) -> T:
 
 
 def settle(result: asyncio.Future[Any], outcome: object) -> None:
-    """Set the result of a future, or the exception, unless whoever waited was cancelled."""
+    """Set the result or the exception of a future, unless its caller was cancelled."""
     if result.done():
         return
     if isinstance(outcome, BaseException):

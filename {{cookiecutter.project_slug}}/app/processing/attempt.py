@@ -23,7 +23,7 @@ from app.webhooks.refusals import InvalidEvent
 from app.webhooks.verifier import Verifier
 
 MAX_ERROR_LENGTH = 10_000  # characters of a traceback
-MAX_CLAIM_TRIES = 100  # not for ever: the event is dispatched again anyway
+MAX_CLAIM_TRIES = 100  # not for ever: the event is dispatched again later
 
 logger = logging.getLogger(__name__)
 attempts = metrics.get_meter(__name__).create_counter("events.attempts", description="by outcome")
@@ -65,46 +65,47 @@ async def attempt(inbox: Inbox, endpoints: Endpoints, claim: Claim) -> None:
 
 
 async def attempt_reference(inbox: Inbox, endpoints: Endpoints, reference: Reference) -> None:
-    """Attempt the event that a queue message refers to, if the message is still good for that.
+    """Attempt the event that a queue message refers to, unless the message is out of date.
 
-    While the database is away, this waits, and does not use up message after message.
+    While the database is away, this waits, so that a worker does not use up message after message.
     """
     claim = None
     for _ in range(MAX_CLAIM_TRIES):
         try:
-            claim = await _claim(inbox, inbox.claim(reference))
+            claim = await _claim_or_release(inbox, inbox.claim(reference))
             break
-        except StoreUnavailable:  # it is logged
+        except StoreUnavailable:  # already logged
             await asyncio.sleep(settings.poll_interval_seconds)
     if claim is not None:
         await attempt(inbox, endpoints, claim)
-        await _go_on(inbox, endpoints, endpoints.get(claim.endpoint))
+        await _attempt_more(inbox, endpoints, endpoints.get(claim.endpoint))
 
 
-async def _go_on(inbox: Inbox, endpoints: Endpoints, endpoint: Endpoint | None) -> None:
+async def _attempt_more(inbox: Inbox, endpoints: Endpoints, endpoint: Endpoint | None) -> None:
     """Attempt further events of an endpoint that limits its concurrency, one after another.
 
-    The dispatcher sends no message for them while the endpoint has no slot free, and may take
-    `POLL_INTERVAL_SECONDS` to notice that it has.
+    The dispatcher sends no message for them while the endpoint has no free slot, and may take
+    `POLL_INTERVAL_SECONDS` to notice that one has become free.
     """
     if endpoint is None or endpoint.concurrency is None:
         return
     end = time.monotonic() + settings.poll_interval_seconds
     while time.monotonic() < end:
-        with suppress(StoreUnavailable):
-            claim = await _claim(inbox, inbox.claim_next(endpoint.name))
-            if claim is not None:
-                await attempt(inbox, endpoints, claim)
-                continue
-        return
+        try:
+            claim = await _claim_or_release(inbox, inbox.claim_next(endpoint.name))
+        except StoreUnavailable:  # already logged
+            return
+        if claim is None:
+            return
+        await attempt(inbox, endpoints, claim)
 
 
-async def _claim(inbox: Inbox, call: Coroutine[Any, Any, Claim | None]) -> Claim | None:
+async def _claim_or_release(inbox: Inbox, call: Coroutine[Any, Any, Claim | None]) -> Claim | None:
+    """Await a claim. If that is cancelled, release what was claimed meanwhile."""
     claiming = asyncio.ensure_future(call)
     try:
         return await asyncio.shield(claiming)
     except asyncio.CancelledError:
-        # The process is about to end. What it has just claimed is given back.
         with suppress(StoreUnavailable, LeaseLost):
             claim = await claiming
             if claim is not None:
@@ -138,14 +139,17 @@ def _parse(endpoint: Endpoint, payload: bytes) -> Any:
     try:
         return verify.parse(payload) if isinstance(verify, Verifier) else parse_json(payload)
     except InvalidEvent:
-        return None  # such as a form: the verifier accepted it, and the handler has the payload
+        return None  # a form, for example: the handler has its payload
 
 
 async def _run(handler: Coroutine[Any, Any, None], timeout_seconds: float) -> None:
-    """Wait for a handler, but no longer than `HANDLER_TIMEOUT_SECONDS` or its endpoint's time-out.
+    """Run a handler in a task of its own.
 
-    It has a task of its own. One that ignores its cancellation is left behind, and does not keep
-    its place among those that are handled at a time.
+    One that ignores its cancellation is left behind, so that others can be handled in its place.
+
+    Raises:
+        HandlerTimeoutError: its time was up, and it was cancelled.
+        Exception: whatever the handler raised.
     """
     task = asyncio.create_task(_only_exceptions(handler))
     try:
@@ -153,11 +157,10 @@ async def _run(handler: Coroutine[Any, Any, None], timeout_seconds: float) -> No
     except asyncio.CancelledError:
         await _cancel(task)
         raise
-    timed_out = not task.done()
-    if timed_out:
+    if not task.done():
         await _cancel(task)
-    if not task.done() or (timed_out and task.cancelled()):
-        raise HandlerTimeoutError(timeout_seconds)
+        if not task.done() or task.cancelled():
+            raise HandlerTimeoutError(timeout_seconds)
     if task.cancelled():
         raise RuntimeError("the handler was cancelled, but not by this service")
     task.result()
@@ -171,7 +174,7 @@ class HandlerTimeoutError(TimeoutError):
 
 
 async def _only_exceptions(handler: Coroutine[Any, Any, None]) -> None:
-    """Await a handler. What it raises does not end the process, as `SystemExit` would."""
+    """Await a handler. Convert a `SystemExit` or the like, which would end the process."""
     try:
         await handler
     except (Exception, asyncio.CancelledError):

@@ -1,4 +1,4 @@
-"""The dispatcher: passes due events on, woken by new ones, or by the clock for all others."""
+"""The dispatcher: passes due events to the queue. New ones wake it; for others, it polls."""
 
 import asyncio
 import logging
@@ -11,7 +11,7 @@ from app.processing.queue import Queue
 from app.settings import settings
 from app.webhooks.endpoint import Endpoints
 
-STOP_SECONDS = 3  # for what is being dispatched at the end: a broker may hang
+STOP_SECONDS = 3  # for a dispatch in progress at the end: a broker may hang
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 async def dispatching(inbox: Inbox, endpoints: Endpoints) -> AsyncIterator[None]:
     """Dispatch due events for as long as the block lasts, whatever happens to the broker.
 
-    At its end, handlers of this process may go on for `GRACE_PERIOD_SECONDS`.
+    After that, handlers in this process may keep running for `GRACE_PERIOD_SECONDS`.
     """
     queue = Queue(inbox, endpoints)
     stopping = asyncio.Event()
@@ -42,8 +42,7 @@ async def _dispatch(inbox: Inbox, queue: Queue, stopping: asyncio.Event) -> None
             if await queue.dispatch() == 0:
                 await _wait(inbox.wake)
         except Exception as error:
-            reason = f"{describe(error)}"
-            logger.error("nothing dispatched: %s; trying again", reason)
+            logger.error("nothing dispatched: %s; trying again", describe(error))
             await _wait(stopping)
 
 

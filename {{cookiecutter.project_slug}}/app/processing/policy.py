@@ -8,7 +8,7 @@ from app.webhooks.endpoint import Endpoint
 
 @dataclass(frozen=True)
 class Policy:
-    """How often an event is attempted, for how long, and with what waits between."""
+    """How often an event is attempted, how long an attempt may take, and the waits in between."""
 
     max_attempts: int
     retry_base_seconds: float
@@ -20,7 +20,7 @@ NAMES = [field.name for field in fields(Policy)]
 
 
 def policy_of(endpoint: Endpoint | None) -> Policy:
-    """Return the policy for an endpoint's events. None stands for one that was removed."""
+    """Return the policy for an endpoint's events. None: the endpoint was removed."""
     values = {}
     for name in NAMES:
         own = getattr(endpoint, name, None)

@@ -1,4 +1,4 @@
-"""The transaction that a handler may open, once, and the events that follow from it."""
+"""The one transaction that a handler may open, and the follow-up events that it adds."""
 
 import hashlib
 import json
@@ -47,13 +47,13 @@ class HandlerTransaction:
             self._inbox.wake.set()
 
     async def then(self, event_type: str, data: Any, *, endpoint: str = "", key: str = "") -> str:
-        """Add an event that follows from this one, and return its id: see `Event.then`."""
+        """Add a follow-up event, and return its id: see `Event.then`."""
         if self._connection is None:
             raise RuntimeError("event.then() belongs into `async with event.transaction()`")
         receiver = endpoint or self._claim.endpoint
         if receiver not in self._endpoints:
             raise LookupError(f"app/endpoints.py has no endpoint {receiver!r} for {event_type!r}")
-        event_id = self._id(receiver, _checked(event_type), key)
+        event_id = self._new_id(receiver, _checked(event_type), key)
         follow_up = {
             "endpoint": receiver,
             "event_id": event_id,
@@ -63,16 +63,17 @@ class HandlerTransaction:
         await self._connection.execute(statements.ADD_FOLLOW_UP, follow_up)
         return event_id
 
-    def _id(self, receiver: str, event_type: str, key: str) -> str:
-        """Return an id that is the same in every attempt, and that nothing else has."""
+    def _new_id(self, receiver: str, event_type: str, key: str) -> str:
+        """Return a follow-up's id: the same in every attempt, and different from any other."""
         parts = [quote(self._claim.endpoint), quote(self._claim.event_id, safe="")]
         parts.append(quote(event_type, safe=""))
         if key:
             parts.append(quote(key, safe=""))
         else:
-            number = self._numbers[receiver, event_type] = self._numbers[receiver, event_type] + 1
+            self._numbers[receiver, event_type] += 1
+            number = self._numbers[receiver, event_type]
             if number > 1:
-                parts.append(f":{number}")  # no key looks like this: its colon would be quoted
+                parts.append(f":{number}")  # no key looks like this: a colon in it is quoted
         event_id = "/".join(parts)
         if len(event_id) > MAX_TEXT_LENGTH:
             event_id = f"then/{hashlib.sha256(event_id.encode()).hexdigest()}"

@@ -1,4 +1,4 @@
-"""Settings with which no test has to wait for long, and a running service."""
+"""Settings that keep waits short, and a running service."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -53,7 +53,7 @@ def database(database: Database) -> Database:
 
 @pytest.fixture
 async def inbox(database: Database) -> AsyncIterator[Inbox]:
-    """An inbox that only the test attempts events of."""
+    """An inbox whose events only the test attempts."""
     inbox = Inbox()
     await inbox.open()
     yield inbox

@@ -17,7 +17,7 @@ Field = tuple[str, str | bytes]
 
 
 class Receiver:
-    """Receives webhooks for a verifier, and keeps what became of them."""
+    """Receives webhooks for a verifier, and keeps the deliveries and the refusals."""
 
     def __init__(self, verifier: Verifier) -> None:
         self.deliveries: list[Delivery] = []
@@ -40,7 +40,7 @@ class Receiver:
         return self._client.post("/", content=payload, headers=headers)
 
     def status(self, payload: bytes, *fields: Field) -> int:
-        """Post, and return the status of the answer. What is not authentic learns nothing else."""
+        """Post, and return the status of the answer. A 401 must tell nothing else."""
         answer = self.post(payload, *fields)
         if answer.status_code == 401:
             assert answer.json() == {"detail": "invalid signature"}

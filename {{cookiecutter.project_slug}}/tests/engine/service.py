@@ -1,4 +1,4 @@
-"""A service of the tests' own: a table, a verifier, a handler, an endpoint and an application."""
+"""The service under test: a table, a verifier, a handler, an endpoint and an application."""
 
 import asyncio
 import hashlib
@@ -25,7 +25,7 @@ effects = sa.Table("test_effects", sa.MetaData(), sa.Column("event_id", sa.Text,
 
 
 class SharedSecret(Verifier):
-    """Accepts what carries the HMAC of its body in hex."""
+    """Accepts requests that carry the HMAC of their body in hex."""
 
     provider = "test"
 
@@ -69,7 +69,7 @@ def endpoint(handler: Handler = handle, name: str = "test") -> Endpoint:
 
 
 def application(*endpoints: Endpoint, **options: Any) -> FastAPI:
-    """Return an application with these endpoints, or with that of the tests."""
+    """Return an application with these endpoints; by default, with `endpoint()`."""
     app = FastAPI(**options)
     app.include_router(webhook_router(endpoints or [endpoint()]))
     return app
@@ -79,7 +79,7 @@ app = application()
 """For tests that start a process: `uvicorn tests.engine.service:app`."""
 
 
-# What its sender sends
+# What the sender sends
 
 
 def body(**fields: object) -> bytes:
@@ -94,7 +94,7 @@ def signed(payload: bytes, secret: str = SECRETS.values[0]) -> dict[str, str]:
 
 
 def delivery(event_id: str = "evt_1", event_type: str = "test.happened", **fields: Any) -> Delivery:
-    """Return what the verifier makes of such an event."""
+    """Return a delivery, as the verifier returns it."""
     payload = body(id=event_id, type=event_type, **fields)
     return Delivery(event_id, event_type, payload, json.loads(payload))
 

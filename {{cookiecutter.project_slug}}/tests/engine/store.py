@@ -1,4 +1,4 @@
-"""The database behind the engine: what is in it, and how it can be out of order."""
+"""The database behind the engine: to look into it, and to make it misbehave."""
 
 import asyncio
 import time
@@ -34,29 +34,29 @@ async def stored(database: Database, event_id: str = "evt_1") -> Any:
 
 
 async def make_due(database: Database) -> None:
-    """Let the lease, or the wait for a retry, of every pending event expire."""
+    """End the lease of every pending event, or its wait for a retry."""
     is_pending = webhook_events.c.due_at.is_not(None)
     await database.execute(sa.update(webhook_events).where(is_pending).values(due_at=0))
 
 
 @contextmanager
 def locked(database: Database) -> Iterator[None]:
-    """Let another process hold the table of events: nothing can be committed meanwhile."""
-    with database.engine.begin() as somebody:
-        somebody.execute(sa.delete(webhook_events).where(sa.false()))
+    """Lock the table of events, as if by another process: nothing can be committed meanwhile."""
+    with database.engine.begin() as other:
+        other.execute(sa.delete(webhook_events).where(sa.false()))
         if not is_sqlite:
-            somebody.execute(sa.text("LOCK TABLE webhook_events IN ACCESS EXCLUSIVE MODE"))
+            other.execute(sa.text("LOCK TABLE webhook_events IN ACCESS EXCLUSIVE MODE"))
         yield
 
 
 def connect_to(url: sa.URL, patch: pytest.MonkeyPatch) -> None:
-    """Let whatever connects from now on connect to this database."""
+    """Make all later connections go to this database."""
     patch.setattr("app.inbox.engines.url", url)
     patch.setattr("app.cli.url", url)
 
 
 async def until(condition: Callable[[], bool], seconds: float = 5) -> None:
-    """Wait until something is so."""
+    """Wait until a condition holds."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"

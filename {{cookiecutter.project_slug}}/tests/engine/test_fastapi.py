@@ -345,10 +345,10 @@ def test_a_script_can_enter_the_test_client_again_and_again_and_goes_on() -> Non
         handlers = [signal.getsignal(number) for number in signal.valid_signals()]
         logging_of_root = logging.getLogger().handlers[:]
         collector = [gc.isenabled(), gc.get_threshold(), gc.get_freeze_count()]
-        threads = [sys.getswitchinterval(), set(threading.enumerate())]
-        return [handlers, logging_of_root, collector, threads]
+        return [handlers, logging_of_root, collector, sys.getswitchinterval()]
 
     before = process_wide()
+    threads = set(threading.enumerate())  # of earlier tests: some may end meanwhile
     app = application()
     for _ in range(2):
         with TestClient(app) as client:
@@ -358,6 +358,7 @@ def test_a_script_can_enter_the_test_client_again_and_again_and_goes_on() -> Non
         if thread.name == "group commit":
             thread.join(timeout=1)
     assert process_wide() == before
+    assert set(threading.enumerate()) <= threads
 
 
 async def test_two_endpoints_of_one_scheme_have_their_own_secrets_paths_and_handlers(

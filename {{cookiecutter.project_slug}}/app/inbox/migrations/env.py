@@ -13,7 +13,7 @@ configure_logging()
 
 
 def include_object(item: object, name: str | None, kind: str, *_: Any) -> bool:
-    """Leave your tables alone."""
+    """Leave out the tables that are not the engine's."""
     return kind != "table" or is_of_engine(name or "")
 
 
@@ -22,7 +22,7 @@ options: dict[str, Any] = {
     "include_object": include_object,
     "version_table": ENGINE.version_table,
     "transactional_ddl": True,
-    # One transaction for all is what SQLite's write lock belongs to.
+    # On SQLite, one transaction holds the write lock for all migrations.
     "transaction_per_migration": not is_sqlite,
 }
 

@@ -64,8 +64,8 @@ def upgrade() -> None:
 
 
 def _create_index(name: str, columns: list[str], where: str) -> None:
-    some = sa.text(where)
-    op.create_index(name, "webhook_events", columns, sqlite_where=some, postgresql_where=some)
+    rows = sa.text(where)
+    op.create_index(name, "webhook_events", columns, sqlite_where=rows, postgresql_where=rows)
 
 
 def _event() -> sa.ForeignKey:

@@ -24,7 +24,7 @@ USABLE = "redis://:password@host:6379"
 CONNECT_SECONDS = 5
 ANSWER_SECONDS = 5
 RETRY_SECONDS = 1
-FOR_EVER = 1_000_000_000  # tries to connect
+FOR_EVER = 1_000_000_000  # attempts to connect
 
 T = TypeVar("T")
 
@@ -43,9 +43,9 @@ class BrokerSettings(Settings):
 
     broker_url: str = Field(default="", repr=False)
     broker_ca_file: FilePath | None = None
-    """Who signed the certificate of Redis, if it is nobody whom the system trusts."""
+    """The CA that signed the certificate of Redis, unless the system trusts it."""
     queue_name: Annotated[str, Field(pattern=r"^[\w.-]+$")] = Field(default_factory=project_name)
-    """What belongs to this service in Redis carries this name."""
+    """The name of what belongs to this service in Redis."""
 
 
 settings = load(BrokerSettings)
@@ -55,7 +55,7 @@ def redis_settings() -> RedisSettings:
     """Return how to connect to the Redis of `BROKER_URL`.
 
     Raises:
-        SystemExit: the URL cannot be used; the line says why, and what to write.
+        SystemExit: the URL cannot be used; the message says why, and what to write instead.
     """
     if not settings.broker_url:
         raise SystemExit(f"BROKER_URL is not set: use {USABLE}")
@@ -105,7 +105,7 @@ async def limit_answers(redis: ArqRedis) -> None:
 
 
 def for_workers() -> RedisSettings:
-    """Return how workers connect: for as long as it takes, and again whenever that is lost."""
+    """Return how workers connect: they try for ever, and again when the connection is lost."""
     patient = redis_settings()
     patient.conn_retries = FOR_EVER
     patient.conn_retry_delay = RETRY_SECONDS
@@ -115,10 +115,10 @@ def for_workers() -> RedisSettings:
 
 
 class PatientRetry(Retry):
-    """Goes on after a connection that was lost between WATCH and EXEC.
+    """Tries again even if the connection was lost between WATCH and EXEC.
 
-    redis-py raises `WatchError` then, and with it arq's worker would end. To watch nothing is
-    harmless here: the inbox decides which of two workers may attempt an event.
+    redis-py raises `WatchError` then, which would end arq's worker. Nothing needs to be watched
+    here: the inbox decides which of two workers may attempt an event.
     """
 
     async def call_with_retry(
@@ -133,7 +133,7 @@ class PatientRetry(Retry):
         async def log_and_fail(error: Exception, *others: Any) -> None:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
-                raise asyncio.CancelledError  # the worker is to end: do not connect again
+                raise asyncio.CancelledError  # the worker is ending: do not connect again
             logger.error("BROKER_URL: %s; trying again", error)
             with suppress(WatchError):
                 await fail(error, *others)
@@ -142,5 +142,5 @@ class PatientRetry(Retry):
 
 
 def to_json(message: dict[str, Any]) -> bytes:
-    """Return a message as it goes to Redis. arq's own way, pickle, would run what it reads."""
+    """Serialize a message for Redis. arq's default, pickle, would execute what it reads."""
     return json.dumps(message).encode()

@@ -15,8 +15,8 @@ from app.webhooks.endpoint import Endpoints
 
 ATTEMPT = "attempt"
 PUBLISH_SECONDS = 5
-# How old messages are said to be, so that a worker whose clock is slow takes them at once. arq's
-# log calls that a delay.
+# Messages are backdated by this, so that a worker whose clock is slow takes them at once. arq logs
+# it as a delay.
 CLOCK_SECONDS = 3600
 
 
@@ -33,7 +33,7 @@ class Queue:
         self._redis: ArqRedis | None = None
 
     async def dispatch(self) -> int:
-        """Publish a message for what is due; return for how many events.
+        """Publish a message for each due event; return how many.
 
         Raises:
             Exception: Redis is away, or refuses messages.

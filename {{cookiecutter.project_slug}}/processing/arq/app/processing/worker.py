@@ -23,7 +23,7 @@ from app.settings import settings
 from app.webhooks.endpoint import Endpoint, by_name
 
 MESSAGE_SECONDS = 60  # beyond the attempt itself, such as for a database that is away
-END_SECONDS = 5  # for the process to end after its attempts have
+END_SECONDS = 5  # for the process to end after its attempts
 
 
 def make_worker(endpoints: Sequence[Endpoint]) -> type:
@@ -80,8 +80,8 @@ async def stop(context: dict[str, Any]) -> None:
 
 
 def end_soon(main: asyncio.Task[Any]) -> None:
-    """Bound the end of the process, whose attempts have ended by now.
+    """Make the process end within `END_SECONDS`: its attempts have ended by now.
 
-    A thread that goes on, or a Redis that is away, would keep it. What hangs is in the log then.
+    A thread that hangs, or a Redis that is away, would keep it alive. The log shows what hung.
     """
     faulthandler.dump_traceback_later(END_SECONDS, exit=True, file=sys.__stderr__ or sys.stderr)

@@ -7,7 +7,7 @@ from app.processing.attempt import attempt
 from app.settings import settings
 from app.webhooks.endpoint import Endpoints
 
-RELEASE_SECONDS = 5  # for cancelled attempts to be given back
+RELEASE_SECONDS = 5  # for cancelled attempts to be released
 
 
 class Queue:
@@ -19,7 +19,7 @@ class Queue:
         self._running: set[asyncio.Task[None]] = set()
 
     async def dispatch(self) -> int:
-        """Start to handle what is due; return how many events that were."""
+        """Start an attempt of each due event, as far as there is room; return how many."""
         free = settings.concurrency - len(self._running)
         claims = await self._inbox.claim_due(free) if free else []
         for claim in claims:
@@ -29,7 +29,7 @@ class Queue:
         return len(claims)
 
     async def close(self) -> None:
-        """Let handlers go on for `GRACE_PERIOD_SECONDS`, and cancel the others."""
+        """Let handlers run for `GRACE_PERIOD_SECONDS`, and cancel those that are left."""
         if not self._running:
             return
         _, late = await asyncio.wait(self._running, timeout=settings.grace_period_seconds)

@@ -1,4 +1,4 @@
-"""Python processes of the tests' own, in the environment of the tests."""
+"""Python processes that tests start, in their own environment."""
 
 import os
 import socket
@@ -58,7 +58,7 @@ class Server:
         return False
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
-        """Wait until something is so; fail with what the process said if it ends before."""
+        """Wait until a condition holds; fail with the output of the process if it ends first."""
         deadline = time.monotonic() + PATIENCE
         while not condition():
             if self.process.poll() is not None or time.monotonic() > deadline:

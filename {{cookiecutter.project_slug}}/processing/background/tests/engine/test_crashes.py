@@ -42,7 +42,7 @@ def test_an_event_in_progress_survives_a_kill(
         killed.process.wait()
     assert rows(database, effects) == []
 
-    with database.engine.begin() as connection:  # its lease expires, and it is quick this time
+    with database.engine.begin() as connection:  # its lease expires, and its handler is quick now
         connection.execute(sa.update(webhook_events).values(due_at=0, payload=body()))
     monkeypatch.setattr("app.processing.dispatcher.Queue", Queue)
     with TestClient(application()):

@@ -31,16 +31,16 @@ class BrokerSettings(Settings):
     broker_url: str = Field(default="", repr=False)
     """Redis, RabbitMQ or, for development, a folder."""
     broker_ca_file: FilePath | None = None
-    """Who signed the broker's certificate, if it is nobody whom the system trusts."""
+    """The CA that signed the broker's certificate, unless the system trusts it."""
     queue_name: Annotated[str, Field(pattern=r"^[\w.-]+$")] = Field(default_factory=project_name)
-    """What belongs to this service in the broker carries this name."""
+    """The name of what belongs to this service in the broker."""
 
 
 def parse_url(url: str, environment: str) -> str:
-    """Return the URL of a broker that this service can use.
+    """Return the URL of the broker to use.
 
     Raises:
-        SystemExit: it cannot; the line says why, and what to write.
+        SystemExit: the URL cannot be used; the message says why, and what to write instead.
     """
     if not url and environment == "production":
         raise SystemExit(f"BROKER_URL is not set: use {USABLE}")
@@ -120,7 +120,7 @@ def _transport_options() -> dict[str, object]:
             "connect_timeout": BROKER_SECONDS,
             "read_timeout": BROKER_SECONDS,
             "write_timeout": BROKER_SECONDS,
-            "confirm_publish": True,  # or a connection that is dead would swallow a message
+            "confirm_publish": True,  # otherwise a dead connection would swallow a message
         }
     return {
         "ack_emulation": False,  # the inbox repeats what a worker has lost

@@ -23,7 +23,7 @@ class Queue:
         self._producer: Producer | None = None
 
     async def dispatch(self) -> int:
-        """Publish a message for what is due; return for how many events.
+        """Publish a message for each due event; return how many.
 
         Raises:
             Exception: the broker is away, or refuses messages.
@@ -53,7 +53,7 @@ class Queue:
         return self._producer
 
     def _is_full(self) -> bool:
-        """Tell whether the broker holds so many messages that more of them would not help.
+        """Return whether the broker holds so many messages that more would not help.
 
         Events are dispatched again until a worker takes them. Without a worker, that never ends.
         """

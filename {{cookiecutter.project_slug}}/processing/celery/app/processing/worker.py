@@ -22,8 +22,8 @@ from app.settings import settings
 from app.webhooks.endpoint import Endpoint, Endpoints, by_name
 
 END_SECONDS = 5  # for the process to end after GRACE_PERIOD_SECONDS
-RECONNECT_SECONDS = 1  # between two tries
-WAITING_MESSAGES = 2  # for a thread to be free. Not more, because another worker may be idle
+RECONNECT_SECONDS = 1  # between two attempts
+WAITING_MESSAGES = 2  # fetched ahead. Not more, because another worker may be idle
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ def make_worker(endpoints: Sequence[Endpoint]) -> Celery:
         worker_concurrency=settings.concurrency,
         worker_consumer=PersistentConsumer,
         worker_enable_prefetch_count_reduction=False,
-        # About messages that are acknowledged late, as ours are not. Unset, it is warned about.
+        # Only for messages that are acknowledged late, as ours are not. Unset, Celery warns.
         worker_cancel_long_running_tasks_on_connection_loss=True,
         worker_log_format=FORMAT,
         broker_connection_retry_on_startup=True,
@@ -62,8 +62,8 @@ def make_worker(endpoints: Sequence[Endpoint]) -> Celery:
 class PersistentConsumer(Consumer):  # type: ignore[misc]
     """Connects to the broker again after any error.
 
-    Celery's does so when the connection is lost. Other errors end its worker: a Redis that has
-    become a replica, say, or that holds what is no message.
+    Celery's own consumer does so only when the connection is lost. Any other error ends its worker,
+    such as a Redis that has become a replica, or that holds something other than a message.
     """
 
     def __init__(self, *args: object, **options: object) -> None:
@@ -80,7 +80,7 @@ class PersistentConsumer(Consumer):  # type: ignore[misc]
 class HandlerLoop:
     """The event loop of a worker process, in a thread of its own.
 
-    Each of Celery's threads hands in a message, and waits for the attempt to end. So there are as
+    Each of Celery's threads passes it a message, and waits for the attempt to end. So there are as
     many attempts at a time as Celery has threads.
     """
 
@@ -103,10 +103,10 @@ class HandlerLoop:
         asyncio.run_coroutine_threadsafe(self._attempt(reference), self._loop).result()
 
     def shut_down(self, **_: object) -> None:
-        """Let attempts go on for `GRACE_PERIOD_SECONDS`. Called by the signal handler."""
+        """Let attempts run for `GRACE_PERIOD_SECONDS`. Called by the signal handler."""
         seconds = settings.grace_period_seconds
         self._loop.call_soon_threadsafe(self._loop.call_later, seconds, self._cancel)
-        # What neither ends nor can be cancelled ends with the process, its traceback in the log.
+        # An attempt that cannot be cancelled ends with the process, and its traceback is logged.
         faulthandler.dump_traceback_later(
             seconds + END_SECONDS, exit=True, file=sys.__stderr__ or sys.stderr
         )

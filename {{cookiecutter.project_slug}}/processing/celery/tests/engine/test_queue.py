@@ -22,7 +22,7 @@ from tests.engine.store import make_due, stored
 
 pytestmark = pytest.mark.anyio
 
-LOOKS = 200  # at a worker that starts, ten a second
+LOOKS = 200  # whether a worker has handled an event, ten a second
 
 
 @pytest.fixture
