@@ -41,6 +41,8 @@ WORDS = {
     "arq": ["arq", "fakeredis", "redis", "rediss"],
 }
 
+INBOX = "app/inbox/inbox.py"
+
 TEMPLATE_FILES = {
     file.relative_to(TEMPLATE).as_posix(): file
     for file in repository_files()
@@ -321,6 +323,22 @@ def test_containers_have_longer_to_stop_than_the_service_takes(project: Project)
     if "worker" in services:
         worker = int(services["worker"]["stop_grace_period"].removesuffix("s"))
         assert worker > int(handlers) + the_rest
+
+
+# How long senders wait for an answer, in seconds, where that is not much longer than our own limit.
+PATIENCE = {"shopify": 5, "slack": 3}
+
+
+def test_an_answer_waits_for_a_transaction_on_sqlite_but_not_longer_than_its_sender(
+    variant: Variant, project: Project
+) -> None:
+    (transaction,) = re.findall(
+        r"^SQLITE_TRANSACTION_SECONDS = (\d+)", project.read(INBOX), re.MULTILINE
+    )
+    (answer,) = re.findall(
+        r"^ACK_DEADLINE_SECONDS=(.+)$", project.read(".env.example"), re.MULTILINE
+    )
+    assert int(transaction) < float(answer) < PATIENCE.get(variant.provider, 10)
 
 
 def test_idle_connections_are_kept_longer_than_a_proxy_keeps_them(project: Project) -> None:

@@ -8,6 +8,7 @@ CUSTOM = f"{ENGINE}custom.py"
 SHOPIFY = f"{ENGINE}shopify.py"
 GITHUB = f"{ENGINE}github.py"
 LINEAR = f"{ENGINE}linear.py"
+SLACK = f"{ENGINE}slack.py"
 STANDARD = f"{ENGINE}standard_webhooks.py"
 
 MUTANTS = [
@@ -231,6 +232,55 @@ MUTANTS = [
         "",
         LINEAR,
         provider="linear",
+    ),
+    Mutant(
+        "any signature will do",
+        "app/webhooks/slack.py",
+        "        if not is_signed(_signed_message(timestamp, payload), signatures, self._keys):\n",
+        "        if not signatures:\n",
+        SLACK,
+        provider="slack",
+    ),
+    Mutant(
+        "the timestamp is not signed",
+        "app/webhooks/slack.py",
+        'return f"v0:{timestamp}:".encode() + payload',
+        'return b"v0:" + payload',
+        SLACK,
+        provider="slack",
+    ),
+    Mutant(
+        "a signature is good for ever",
+        "app/webhooks/slack.py",
+        "        check_timestamp(timestamp, TOLERANCE_SECONDS)\n",
+        "",
+        SLACK,
+        provider="slack",
+    ),
+    Mutant(
+        "whoever asks is told the challenge",
+        "app/webhooks/slack.py",
+        "        self._check_signature(request.headers, payload)\n",
+        '        if b"url_verification" not in payload:\n'
+        "            self._check_signature(request.headers, payload)\n",
+        SLACK,
+        provider="slack",
+    ),
+    Mutant(
+        "people are shown the acknowledgement of a command",
+        "app/webhooks/slack.py",
+        "    empty_answer = True ",
+        "    empty_answer = False ",
+        SLACK,
+        provider="slack",
+    ),
+    Mutant(
+        "commands with the same words are one event",
+        "app/webhooks/slack.py",
+        'data.get("trigger_id") or hashlib.sha256(payload).hexdigest()',
+        'data.get("text") or hashlib.sha256(payload).hexdigest()',
+        SLACK,
+        provider="slack",
     ),
     Mutant(
         "a body that does not fit the model is an event",
