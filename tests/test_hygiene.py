@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 import yaml
+from conftest import Baked
 from cookiecutter.utils import create_env_with_context
 from jinja2 import nodes
 from project import (
@@ -345,6 +346,27 @@ def test_idle_connections_are_kept_longer_than_a_proxy_keeps_them(project: Proje
     # nginx keeps them for 60 s, AWS's load balancers, too.
     (seconds,) = re.findall(r'"--timeout-keep-alive", "(\d+)"', project.read("Dockerfile"))
     assert int(seconds) > 60
+
+
+def test_the_settings_that_are_shown_for_other_senders_are_those_that_are_tested(
+    baked: Baked,
+) -> None:
+    project = baked(Variant("custom", "background"))
+    _, _, section = project.read("README.md").partition("### Settings for twelve senders\n")
+    section, _, _ = section.partition("\n### ")
+    rows = re.findall(r"^\| \[(.+)\]\(https://\S+\) \| (.+) \|$", section, re.MULTILINE)
+    shown = {
+        sender: {name.lower(): value for name, value in re.findall(r"`([A-Z_]+)=(.+?)`", settings)}
+        for sender, settings in rows
+    }
+    tests = ast.parse(project.read("tests/engine/test_custom_senders.py"))
+    [tested] = [
+        ast.literal_eval(statement.value)
+        for statement in tests.body
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "SETTINGS"
+    ]
+    assert shown == tested
+    assert len(shown) == 12
 
 
 def test_every_test_that_a_document_names_exists() -> None:

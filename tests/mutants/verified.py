@@ -30,7 +30,7 @@ MUTANTS = [
     Mutant(
         "any signature with a timestamp will do",
         "app/webhooks/custom.py",
-        "            if self._is_signed(_with_timestamp(timestamp, payload), signatures):\n",
+        "            if self._is_signed(self._message(timestamp, payload), signatures):\n",
         "            if signatures:\n",
         CUSTOM,
         provider="custom",
@@ -38,9 +38,25 @@ MUTANTS = [
     Mutant(
         "the timestamp is not signed",
         "app/webhooks/custom.py",
-        'return timestamp.encode() + b"." + payload',
-        "return payload",
+        'part.replace("{timestamp}", timestamp)',
+        'part.replace("{timestamp}", "")',
         CUSTOM,
+        provider="custom",
+    ),
+    Mutant(
+        "any token will do",
+        "app/webhooks/custom.py",
+        "            if hmac.compare_digest(value.encode(), key):\n",
+        "            if value:\n",
+        f"{ENGINE}custom_senders.py",
+        provider="custom",
+    ),
+    Mutant(
+        "every message has the same form",
+        "app/webhooks/custom.py",
+        'parts = self._settings.message.split("{body}")',
+        'parts = ["{timestamp}.", ""]',
+        f"{ENGINE}custom_senders.py",
         provider="custom",
     ),
     Mutant(
