@@ -1,11 +1,12 @@
 """A verifier that the README of a project shows does what the README says of it."""
 
+import pytest
 from conftest import Install
 from project import Variant
 
 from readme.test_readme import README, fences
 
-TESTS = """
+ZOOM = """
 import hashlib
 import hmac
 import json
@@ -72,17 +73,47 @@ def test_a_challenge_that_is_none_is_a_bad_request(receiver: Receiver, payload: 
     assert receiver.status(asked(payload), *signed(asked(payload))) == 400
 """
 
+TICKETS = """
+import pytest
 
-def test_the_verifier_for_zoom_accepts_events_and_answers_challenges(install: Install) -> None:
-    project = install(Variant("custom", "background"))
-    [shown] = [fence.body for fence in fences(project.read(README)) if "class Zoom" in fence.body]
-    written = {"app/webhooks/zoom.py": shown, "tests/engine/test_zoom.py": TESTS.lstrip()}
+from app.settings import Secrets
+from app.webhooks.tickets import Tickets
+from tests.engine.receiver import Receiver
+
+ERRORS = {"response_action": "errors", "errors": {"request": "Please say a little more."}}
+
+
+@pytest.mark.parametrize(("text", "stored"), [("short", False), ("long enough for a ticket", True)])
+def test_a_modal_with_an_error_is_answered_and_is_no_event(text: str, stored: bool) -> None:
+    verifier = Tickets(Secrets("X", ("the-secret",), ""))
+    view = {"state": {"values": {"request": {"text": {"value": text}}}}}
+    payload, headers = verifier.sample({"view": view}, "evt_1", "view_submission")
+    receiver = Receiver(verifier)
+
+    answer = receiver.post(payload, *headers.items())
+
+    assert answer.status_code == 200
+    assert (answer.json() == ERRORS) != stored
+    assert len(receiver.deliveries) == int(stored)
+"""
+
+
+@pytest.mark.parametrize(
+    ("provider", "module", "tests"), [("custom", "zoom", ZOOM), ("slack", "tickets", TICKETS)]
+)
+def test_a_verifier_can_be_written_as_the_readme_shows_it(
+    install: Install, provider: str, module: str, tests: str
+) -> None:
+    project = install(Variant(provider, "background"))
+    definition = f"class {module.title()}("
+    [shown] = [each.body for each in fences(project.read(README)) if definition in each.body]
+    verifier, test = f"app/webhooks/{module}.py", f"tests/engine/test_{module}.py"
     try:
-        for file, text in written.items():
-            project.write(file, text)
-        project.run("uv run pytest tests/engine/test_zoom.py")
-        project.run("uv run ruff check --fix app/webhooks/zoom.py")
-        project.run("uv run mypy app/webhooks/zoom.py tests/engine/test_zoom.py")
+        project.write(verifier, shown)
+        project.write(test, tests.lstrip())
+        project.run(f"uv run pytest {test}")
+        project.run(f"uv run ruff check --fix {verifier}")
+        project.run(f"uv run mypy {verifier} {test}")
     finally:
-        for file in written:
+        for file in (verifier, test):
             (project.path / file).unlink(missing_ok=True)
