@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 import yaml
+from conftest import Baked
 from cookiecutter.utils import create_env_with_context
 from jinja2 import nodes
 from project import (
@@ -40,6 +41,8 @@ WORDS = {
     "celery": ["celery", "kombu", "rabbitmq", "amqps?", "pyamqp", "redis", "rediss"],
     "arq": ["arq", "fakeredis", "redis", "rediss"],
 }
+
+INBOX = "app/inbox/inbox.py"
 
 TEMPLATE_FILES = {
     file.relative_to(TEMPLATE).as_posix(): file
@@ -323,10 +326,47 @@ def test_containers_have_longer_to_stop_than_the_service_takes(project: Project)
         assert worker > int(handlers) + the_rest
 
 
+# How long senders wait for an answer, in seconds, where that is not much longer than our own limit.
+PATIENCE = {"shopify": 5, "slack": 3}
+
+
+def test_an_answer_waits_for_a_transaction_on_sqlite_but_not_longer_than_its_sender(
+    variant: Variant, project: Project
+) -> None:
+    (transaction,) = re.findall(
+        r"^SQLITE_TRANSACTION_SECONDS = (\d+)", project.read(INBOX), re.MULTILINE
+    )
+    (answer,) = re.findall(
+        r"^ACK_DEADLINE_SECONDS=(.+)$", project.read(".env.example"), re.MULTILINE
+    )
+    assert int(transaction) < float(answer) < PATIENCE.get(variant.provider, 10)
+
+
 def test_idle_connections_are_kept_longer_than_a_proxy_keeps_them(project: Project) -> None:
     # nginx keeps them for 60 s, AWS's load balancers, too.
     (seconds,) = re.findall(r'"--timeout-keep-alive", "(\d+)"', project.read("Dockerfile"))
     assert int(seconds) > 60
+
+
+def test_the_settings_that_are_shown_for_other_senders_are_those_that_are_tested(
+    baked: Baked,
+) -> None:
+    project = baked(Variant("custom", "background"))
+    _, _, section = project.read("README.md").partition("### Settings for twelve senders\n")
+    section, _, _ = section.partition("\n### ")
+    rows = re.findall(r"^\| \[(.+)\]\(https://\S+\) \| (.+) \|$", section, re.MULTILINE)
+    shown = {
+        sender: {name.lower(): value for name, value in re.findall(r"`([A-Z_]+)=(.+?)`", settings)}
+        for sender, settings in rows
+    }
+    tests = ast.parse(project.read("tests/engine/test_custom_senders.py"))
+    [tested] = [
+        ast.literal_eval(statement.value)
+        for statement in tests.body
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "SETTINGS"
+    ]
+    assert shown == tested
+    assert len(shown) == 12
 
 
 def test_every_test_that_a_document_names_exists() -> None:

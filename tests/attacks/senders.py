@@ -7,6 +7,7 @@ import json
 import re
 import time
 from dataclasses import dataclass
+from urllib.parse import parse_qsl
 
 CURRENT, PREVIOUS = "current-1f0c5e77", "previous-9b24d3a0"
 SECRETS = f"{CURRENT},{PREVIOUS}"
@@ -24,6 +25,12 @@ def standard_mac(secret: str, event_id: bytes, timestamp: bytes, body: bytes) ->
     """Return the HMAC-SHA256 of id, timestamp and body in base64."""
     message = b".".join([event_id, timestamp, body])
     return base64.b64encode(hmac.new(secret.encode(), message, hashlib.sha256).digest())
+
+
+def slack_mac(secret: str, timestamp: bytes, body: bytes) -> bytes:
+    """Return the HMAC-SHA256 of version, timestamp and body in hex."""
+    message = b":".join([b"v0", timestamp, body])
+    return hmac.new(secret.encode(), message, hashlib.sha256).hexdigest().encode()
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,8 @@ class Scheme:
                 return self._sign_for_github(body, secret)
             case "shopify":
                 return self._sign_for_shopify(body, secret)
+            case "slack":
+                return self._sign_for_slack(body, secret, at)
             case "linear":
                 return self._sign_for_linear(body, secret)
             case "standard-webhooks":
@@ -73,6 +82,10 @@ class Scheme:
             (b"X-Shopify-Webhook-Id", hashlib.sha256(body).hexdigest().encode()),
         ]
 
+    def _sign_for_slack(self, body: bytes, secret: str, at: bytes) -> list[Header]:
+        signature = b"v0=" + slack_mac(secret, at, body)
+        return [(b"X-Slack-Request-Timestamp", at), (b"X-Slack-Signature", signature)]
+
     def _sign_for_linear(self, body: bytes, secret: str) -> list[Header]:
         digest = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest().encode()
         delivery_id = hashlib.sha256(body).hexdigest().encode()
@@ -95,6 +108,8 @@ class Scheme:
     def event(self, headers: list[Header], body: bytes) -> tuple[str, str]:
         """Return id and type of the event in a request that was accepted."""
         sent = {name.lower(): value.decode("latin-1").strip() for name, value in reversed(headers)}
+        if self.provider == "slack":
+            return self._event_of_slack(body)
         data = json.loads(body)
         if self.provider == "github":
             parts = [sent[b"x-github-event"], data.get("action")]
@@ -106,6 +121,11 @@ class Scheme:
         if self.provider == "standard-webhooks":
             return sent[b"webhook-id"], str(data["type"])
         return str(data["id"]), str(data["type"])
+
+    def _event_of_slack(self, body: bytes) -> tuple[str, str]:
+        """Return what a request is that has neither an envelope nor a trigger: its digest."""
+        fields = json.loads(body) if body.startswith(b"{") else dict(parse_qsl(body.decode(), True))
+        return hashlib.sha256(body).hexdigest(), str(fields["type"])
 
     def proves(self, headers: list[Header], body: bytes) -> bool:
         """Tell if headers hold a signature of this body and of a time that is about now."""
@@ -129,7 +149,8 @@ class Scheme:
         if self.provider == "standard-webhooks":
             event_id = self.event(headers, body)[0].encode("latin-1")
             return any(standard_mac(secret, event_id, at, body) in lines for secret, at in pairs)
-        right = {mac(secret, at, body) for secret, at in pairs}
+        make = slack_mac if self.provider == "slack" else mac
+        right = {make(secret, at, body) for secret, at in pairs}
         return any(each in lines.lower() for each in right)
 
 
@@ -142,6 +163,11 @@ SCHEMES = [
     Scheme("stripe", {"STRIPE_WEBHOOK_SECRET": SECRETS}, r"\bt=\s*(\d{1,15})"),
     Scheme("github", {"GITHUB_WEBHOOK_SECRET": SECRETS}, ""),
     Scheme("shopify", {"SHOPIFY_WEBHOOK_SECRET": SECRETS}, ""),
+    Scheme(
+        "slack",
+        {"SLACK_WEBHOOK_SECRET": SECRETS},
+        r"(?i)X-Slack-Request-Timestamp:.*?(\d{1,15})",
+    ),
     Scheme(
         "standard-webhooks",
         {"STANDARD_WEBHOOKS_SECRET": ",".join(map(encoded, (CURRENT, PREVIOUS)))},

@@ -87,9 +87,9 @@ MUTANTS = [
     Mutant(
         "body and headers of what is accepted are logged",
         "app/webhooks/route.py",
-        '        return JSONResponse({"received": True})\n',
+        "        return acknowledgement(endpoint)\n",
         '        logger.warning("%s %s", delivery.payload, delivery.data)\n'
-        '        return JSONResponse({"received": True})\n',
+        "        return acknowledgement(endpoint)\n",
         LOGS,
     ),
     Mutant(

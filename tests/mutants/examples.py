@@ -32,6 +32,22 @@ MUTANTS = [
         handlers("github"),
         provider="github",
     ),
+    Mutant(
+        "the app answers its own messages",
+        "app/handlers/slack.py",
+        ' and not {"bot_id", "subtype"} & message.keys()',
+        "",
+        handlers("slack"),
+        provider="slack",
+    ),
+    Mutant(
+        "a ticket that was closed is open again",
+        "app/services/tickets.py",
+        'index_elements=["id"], set_=row))\n\n\nasync',
+        'index_elements=["id"], set_=row | {"state": "open"}))\n\n\nasync',
+        handlers("slack"),
+        provider="slack",
+    ),
 ]
 # Whose example is about subscriptions.
 WITH_SUBSCRIPTIONS = ("stripe", "standard-webhooks", "custom", "unsigned")

@@ -8,6 +8,7 @@ CUSTOM = f"{ENGINE}custom.py"
 SHOPIFY = f"{ENGINE}shopify.py"
 GITHUB = f"{ENGINE}github.py"
 LINEAR = f"{ENGINE}linear.py"
+SLACK = f"{ENGINE}slack.py"
 STANDARD = f"{ENGINE}standard_webhooks.py"
 
 MUTANTS = [
@@ -29,7 +30,7 @@ MUTANTS = [
     Mutant(
         "any signature with a timestamp will do",
         "app/webhooks/custom.py",
-        "            if self._is_signed(_with_timestamp(timestamp, payload), signatures):\n",
+        "            if self._is_signed(self._message(timestamp, payload), signatures):\n",
         "            if signatures:\n",
         CUSTOM,
         provider="custom",
@@ -37,9 +38,25 @@ MUTANTS = [
     Mutant(
         "the timestamp is not signed",
         "app/webhooks/custom.py",
-        'return timestamp.encode() + b"." + payload',
-        "return payload",
+        'part.replace("{timestamp}", timestamp)',
+        'part.replace("{timestamp}", "")',
         CUSTOM,
+        provider="custom",
+    ),
+    Mutant(
+        "any token will do",
+        "app/webhooks/custom.py",
+        "            if hmac.compare_digest(value.encode(), key):\n",
+        "            if value:\n",
+        f"{ENGINE}custom_senders.py",
+        provider="custom",
+    ),
+    Mutant(
+        "every message has the same form",
+        "app/webhooks/custom.py",
+        'parts = self._settings.message.split("{body}")',
+        'parts = ["{timestamp}.", ""]',
+        f"{ENGINE}custom_senders.py",
         provider="custom",
     ),
     Mutant(
@@ -231,6 +248,55 @@ MUTANTS = [
         "",
         LINEAR,
         provider="linear",
+    ),
+    Mutant(
+        "any signature will do",
+        "app/webhooks/slack.py",
+        "        if not is_signed(_signed_message(timestamp, payload), signatures, self._keys):\n",
+        "        if not signatures:\n",
+        SLACK,
+        provider="slack",
+    ),
+    Mutant(
+        "the timestamp is not signed",
+        "app/webhooks/slack.py",
+        'return f"v0:{timestamp}:".encode() + payload',
+        'return b"v0:" + payload',
+        SLACK,
+        provider="slack",
+    ),
+    Mutant(
+        "a signature is good for ever",
+        "app/webhooks/slack.py",
+        "        check_timestamp(timestamp, TOLERANCE_SECONDS)\n",
+        "",
+        SLACK,
+        provider="slack",
+    ),
+    Mutant(
+        "whoever asks is told the challenge",
+        "app/webhooks/slack.py",
+        "        self._check_signature(request.headers, payload)\n",
+        '        if b"url_verification" not in payload:\n'
+        "            self._check_signature(request.headers, payload)\n",
+        SLACK,
+        provider="slack",
+    ),
+    Mutant(
+        "people are shown the acknowledgement of a command",
+        "app/webhooks/slack.py",
+        "    empty_answer = True ",
+        "    empty_answer = False ",
+        SLACK,
+        provider="slack",
+    ),
+    Mutant(
+        "commands with the same words are one event",
+        "app/webhooks/slack.py",
+        'data.get("trigger_id") or hashlib.sha256(payload).hexdigest()',
+        'data.get("text") or hashlib.sha256(payload).hexdigest()',
+        SLACK,
+        provider="slack",
     ),
     Mutant(
         "a body that does not fit the model is an event",

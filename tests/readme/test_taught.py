@@ -24,7 +24,7 @@ def test_the_handler_that_the_readme_shows_passes_the_test_that_it_shows(
     service, case, test = (
         _only(shown, part) for part in ("metadata,\n", "await payments.keep", "async def test_a_pay")
     )
-    [sample] = re.findall(rf"`tests/fixtures/{provider}/([\w./]+)\.json`", project.read(README))
+    [sample] = re.findall(rf"`tests/fixtures/{provider}/([\w./%]+)\.json`", project.read(README))
     [sample_body] = [body for body in shown if body.startswith("{") and "19" in body]
 
     handler = f"app/handlers/{variant.module}.py"

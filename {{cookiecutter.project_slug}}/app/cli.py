@@ -63,11 +63,11 @@ def send(
         raise SystemExit(f"there is no sample {event_type}.json in tests/fixtures: {there_are}")
     made = sample(chosen, event_type, event_id)
     address = f"{url.rstrip('/')}/webhooks/{chosen.name}"
-    headers = made.headers | {"Content-Type": "application/json"}
+    headers = {"Content-Type": "application/json"} | made.headers
     try:
         request = urllib.request.Request(address, made.body, headers)  # noqa: S310
         with urllib.request.urlopen(request, timeout=SEND_TIMEOUT_SECONDS) as answer:  # noqa: S310
-            typer.echo(f"{made.event_id} {answer.status} {answer.read().decode()}")
+            typer.echo(f"{made.event_id} {answer.status} {answer.read().decode()}".rstrip())
     except urllib.error.HTTPError as refusal:
         text = refusal.read().decode(errors="replace")
         hint = f": is it this service that answers at {url}? See --url" * (refusal.code == 404)

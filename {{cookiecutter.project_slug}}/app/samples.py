@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from fastapi import FastAPI
 from pydantic import BaseModel
@@ -32,13 +33,14 @@ class Sample:
 def sample_files(endpoint: Endpoint) -> dict[str, Path]:
     """Return the files with samples for an endpoint, by event type.
 
-    A type with a slash is a file in a folder: `orders/paid` is `orders/paid.json`.
+    A type with a slash is a file in a folder: `orders/paid` is `orders/paid.json`. What a file's
+    name cannot hold is percent-encoded: `/paid` is `%2Fpaid.json`.
     """
     if not isinstance(endpoint.verify, Verifier):
         return {}  # nobody can sign for a verifier of another kind
     folder = FIXTURES / endpoint.verify.provider
     files = sorted(folder.rglob("*.json"))
-    return {file.relative_to(folder).with_suffix("").as_posix(): file for file in files}
+    return {unquote(file.relative_to(folder).with_suffix("").as_posix()): file for file in files}
 
 
 def sample(endpoint: Endpoint, event_type: str, event_id: str = "", **changes: Any) -> Sample:
@@ -76,16 +78,25 @@ def add_examples(app: FastAPI, endpoints: Sequence[Endpoint]) -> None:
         for endpoint in endpoints:
             if endpoint.verify is nobody:
                 continue
-            types = list(sample_files(endpoint))
+            example = _example(endpoint)
             operation = document["paths"].get(app.url_path_for(endpoint.name), {}).get("post")
-            if types and operation is not None:
-                _show(operation, sample(endpoint, types[0]))
+            if example is not None and operation is not None:
+                _show(operation, example)
             model = getattr(endpoint.verify, "model", None)
             if model is not None and operation is not None:
                 _show_model(document, operation, model)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _example(endpoint: Endpoint) -> Sample | None:
+    """Return the first sample that is JSON: of a form, `/docs` would send other bytes."""
+    for event_type in sample_files(endpoint):
+        example = sample(endpoint, event_type)
+        if example.body.startswith(b"{"):
+            return example
+    return None
 
 
 def _show(operation: dict[str, Any], example: Sample) -> None:

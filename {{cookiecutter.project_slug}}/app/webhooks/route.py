@@ -18,7 +18,7 @@ from app.processing.dispatcher import dispatching
 from app.settings import settings
 from app.webhooks.endpoint import Endpoint, Endpoints, by_name, nobody
 from app.webhooks.refusals import Refused
-from app.webhooks.verifier import Verifier
+from app.webhooks.verifier import Answer, Verifier
 
 logger = logging.getLogger(__name__)
 meter = metrics.get_meter(__name__)
@@ -63,12 +63,19 @@ def _add_route(router: APIRouter, endpoint: Endpoint) -> None:
         if differs(added, endpoint):
             logger.warning("%s %s: %s", endpoint.name, delivery.id, added.value)
         received.add(1, {"endpoint": endpoint.name, "duplicate": added is not Added.NEW})
-        return JSONResponse({"received": True})
+        return acknowledgement(endpoint)
 
     @router.post(f"/webhooks/{endpoint.name}/", include_in_schema=False)
     async def refuse_trailing_slash() -> None:
         """Answer 404. FastAPI would redirect, and senders take a redirect for a failure."""
         raise HTTPException(404)
+
+
+def acknowledgement(endpoint: Endpoint) -> Response:
+    """Return the answer to an event that is stored."""
+    if getattr(endpoint.verify, "empty_answer", False):
+        return Response()
+    return JSONResponse({"received": True})
 
 
 def started_inbox(request: Request) -> Inbox:
@@ -95,7 +102,7 @@ class TryAgain(HTTPException):
 
 
 class WebhookRoute(APIRoute):
-    """A route that logs and counts its refusals.
+    """A route that logs and counts its refusals, and answers as a verifier says.
 
     See https://fastapi.tiangolo.com/how-to/custom-request-and-route/.
     """
@@ -107,6 +114,8 @@ class WebhookRoute(APIRoute):
         async def answer_or_refuse(request: Request) -> Response:
             try:
                 return await answer(request)
+            except Answer as instead:
+                return instead.response
             except Refused as refusal:
                 refused.add(1, {"endpoint": self.name, "reason": refusal.reason})
                 # Notes help to find a refused event at its sender: an id, the body's SHA-256.
@@ -139,6 +148,8 @@ def _check(endpoint: Endpoint) -> None:
 
 def _answers(endpoint: Endpoint) -> dict[int | str, dict[str, Any]]:
     """Return what `/docs` says about the answers of an endpoint."""
+    if getattr(endpoint.verify, "empty_answer", False):
+        return ANSWERS | {200: {"description": "The event is stored. There is no body."}}
     if getattr(endpoint.verify, "model", None) is None:
         return ANSWERS
     others = {status: answer for status, answer in ANSWERS.items() if status not in (400, 401)}

@@ -23,8 +23,8 @@ Encoding = Literal["hex", "base64"]
 def header_values(headers: Headers, name: str, prefix: str = "") -> list[str]:
     """Return each value of a header that follows a prefix such as `sha256=`.
 
-    While secrets rotate there are several, separated by commas or blanks, or in header fields of
-    their own. Blanks around a value do not belong to it (RFC 9110, section 5.5).
+    While secrets rotate there are several, separated by commas, semicolons or blanks, or in header
+    fields of their own. Blanks around a value do not belong to it (RFC 9110, section 5.5).
 
     Raises:
         InvalidSignature: there is no such value, or more than any sender sends.
@@ -32,9 +32,9 @@ def header_values(headers: Headers, name: str, prefix: str = "") -> list[str]:
     fields = headers.getlist(name)
     if not "".join(fields).strip():
         raise InvalidSignature("missing")
-    begins = r"(?<![^ \t,])"  # after nothing, a blank or a comma
+    begins = r"(?<![^ \t,;])"  # after nothing, a blank, a comma or a semicolon
     blanks = r"[ \t]*" if prefix else ""
-    pattern = rf"{begins}{re.escape(prefix)}{blanks}([^ \t,]+)"
+    pattern = rf"{begins}{re.escape(prefix)}{blanks}([^ \t,;]+)"
     values: list[str] = []
     for field in fields:
         values += re.findall(pattern, field)

@@ -5,13 +5,24 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-from fastapi import Request
+from fastapi import Request, Response
 from pydantic import BaseModel
 from starlette.datastructures import Headers
 
 from app.events import MAX_TEXT_LENGTH, Delivery, checked_text, parse_json
 from app.settings import Secrets
 from app.webhooks.refusals import InvalidEvent
+
+
+class Answer(Exception):
+    """Raised by a verifier for an authentic request that is no event: it is answered with this.
+
+    Some senders first ask whether an address wants their events. Nothing is stored.
+    """
+
+    def __init__(self, response: Response) -> None:
+        super().__init__()
+        self.response = response
 
 
 class Verifier(ABC):
@@ -25,6 +36,9 @@ class Verifier(ABC):
 
     body_may_vary: ClassVar[bool] = False
     """Whether the deliveries of one event may differ in their bodies."""
+
+    empty_answer: ClassVar[bool] = False
+    """Whether events are acknowledged without a body, because the sender shows it to people."""
 
     secrets: Secrets | None = None
     """What requests are signed with. Production does not start while they are not set."""
@@ -43,6 +57,7 @@ class Verifier(ABC):
         Raises:
             InvalidSignature: it is not authentic. Nothing in it was parsed.
             InvalidEvent: it is, but holds no event.
+            Answer: it is, but asks for something else than to store an event.
         """
 
     def parse(self, payload: bytes) -> Any:

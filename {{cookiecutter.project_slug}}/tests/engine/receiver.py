@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 
 from app.events import Delivery
 from app.webhooks.refusals import Refused
-from app.webhooks.verifier import Verifier
+from app.webhooks.verifier import Answer, Verifier
 
 Field = tuple[str, str | bytes]
 
@@ -33,6 +33,10 @@ class Receiver:
         async def refuse(request: Request, refusal: Refused) -> Response:
             self.refusals.append(refusal)
             return await http_exception_handler(request, refusal)
+
+        @app.exception_handler(Answer)
+        async def answer(request: Request, instead: Answer) -> Response:
+            return instead.response
 
     def post(self, payload: bytes, *fields: Field) -> httpx2.Response:
         """Post a body with header fields."""

@@ -8,17 +8,32 @@ from collections.abc import AsyncIterator
 
 import pytest
 import sqlalchemy as sa
+from fastapi import Request
+from fastapi.responses import PlainTextResponse
 from starlette.types import Message, Scope
 
 from app.database import url
+from app.events import Delivery
 from app.inbox.table import webhook_events
 from app.processing.attempt import attempt
 from app.settings import settings
-from app.webhooks.endpoint import by_name
+from app.webhooks.endpoint import Endpoint, by_name
+from app.webhooks.verifier import Answer
 from tests.delivery import Database, Service, running
 from tests.engine.conftest import Post
 from tests.engine.receiver import HALF_A_CHARACTER, NO_EVENTS
-from tests.engine.service import HEADER, SECRETS, URL, application, body, effects, endpoint, signed
+from tests.engine.service import (
+    HEADER,
+    SECRETS,
+    URL,
+    SharedSecret,
+    application,
+    body,
+    effects,
+    endpoint,
+    handle,
+    signed,
+)
 from tests.engine.store import CLOSED_PORT, connect_to, locked, on_postgresql, stored
 
 pytestmark = pytest.mark.anyio
@@ -65,6 +80,38 @@ async def test_concurrent_duplicates_are_all_acknowledged_and_handled_once(
     assert {answer.status_code for answer in answers} == {200}
     assert len(await database.rows(EVENTS)) == 1
     assert len(await database.rows(sa.select(effects))) == 1
+
+
+async def test_a_verifier_can_have_events_acknowledged_without_a_body(database: Database) -> None:
+    class Silent(SharedSecret):
+        empty_answer = True
+
+    silent = Endpoint("test", verify=Silent(), handler=handle)
+    async with running(application(silent)) as service:
+        for _ in ("new", "duplicate"):
+            answer = await service.client.post(URL, content=body(), headers=signed(body()))
+            assert (answer.status_code, answer.content) == (200, b"")
+
+    assert (await stored(database)).payload == body()
+
+
+async def test_a_verifier_can_answer_by_itself_and_nothing_is_stored(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Asked(SharedSecret):
+        async def __call__(self, request: Request) -> Delivery:
+            await super().__call__(request)
+            raise Answer(PlainTextResponse("hello", 202))
+
+    asked = Endpoint("test", verify=Asked(), handler=handle)
+    async with running(application(asked)) as service:
+        answer = await service.client.post(URL, content=body(), headers=signed(body()))
+        forged = await service.client.post(URL, content=body())
+
+    assert (answer.status_code, answer.text) == (202, "hello")
+    assert forged.status_code == 401
+    assert await database.rows(EVENTS) == []
+    assert [record.getMessage() for record in caplog.records] == ["test: refused with 401: missing"]
 
 
 @pytest.mark.parametrize("secret", SECRETS.values)

@@ -10,7 +10,8 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
+from urllib.request import Request
 
 import pytest
 import sqlalchemy as sa
@@ -24,7 +25,7 @@ from app.inbox.inbox import Inbox
 from app.inbox.table import webhook_events
 from app.webhooks.endpoint import Endpoint
 from tests.delivery import Database
-from tests.engine.service import application, delivery, endpoint, handle
+from tests.engine.service import SharedSecret, application, delivery, endpoint, handle
 from tests.engine.store import (
     CLOSED_PORT,
     connect_to,
@@ -319,6 +320,31 @@ async def test_send_can_choose_endpoint_and_id(server: str, database: Database) 
 
     [event] = await database.rows(sa.select(webhook_events))
     assert (event.endpoint, event.event_id) == ("other", "evt_1")
+
+
+@pytest.mark.usefixtures("own_endpoints")
+@pytest.mark.parametrize("content_type", ["", "application/x-www-form-urlencoded"])
+async def test_send_keeps_the_content_type_of_a_sample(
+    monkeypatch: pytest.MonkeyPatch, content_type: str
+) -> None:
+    given = {"Content-Type": content_type} if content_type else {}
+    sent: list[str] = []
+
+    class Form(SharedSecret):
+        def sample(self, *arguments: Any) -> tuple[bytes, dict[str, str]]:
+            payload, headers = super().sample(*arguments)
+            return payload, headers | given
+
+    def urlopen(request: Request, timeout: float) -> NoReturn:
+        sent.append(str(request.get_header("Content-type")))
+        raise ConnectionError
+
+    endpoints = [Endpoint("form", verify=Form(), handler=handle)]
+    monkeypatch.setattr(sys.modules["app.endpoints"], "endpoints", endpoints)
+    monkeypatch.setattr("urllib.request.urlopen", urlopen)
+    await refusal("send", "order.paid")
+
+    assert sent == [content_type or "application/json"]
 
 
 @pytest.mark.usefixtures("own_endpoints")

@@ -40,6 +40,12 @@ def test_a_type_with_a_slash_is_a_file_in_a_folder(tmp_path: Path) -> None:
     assert "orders/paid" in sample_files(endpoint())
 
 
+def test_a_type_that_no_file_can_be_named_after_is_percent_encoded(tmp_path: Path) -> None:
+    (tmp_path / "test" / "%2Fpaid%3F.json").write_text("{}")
+
+    assert "/paid?" in sample_files(endpoint())
+
+
 def test_a_sample_has_an_id_of_its_own_unless_one_is_chosen() -> None:
     one, other, chosen = (
         sample(endpoint(), "order.paid"),

@@ -43,6 +43,14 @@ def test_the_hmac_is_that_of_the_rfcs(algorithm: Algorithm, digest: str) -> None
     assert sign(MESSAGE, b"Jefe", algorithm) == digest
 
 
+@pytest.mark.parametrize("between", [",", ", ", " ", ";", "; ", "\t"])
+def test_values_are_separated_by_commas_semicolons_or_blanks(between: str) -> None:
+    field = between.join(["t=1", "v1=one", "v1= two"])
+
+    assert header_values(headers(field), "X-Signature", "v1=") == ["one", "two"]
+    assert header_values(headers(field), "X-Signature", "t=") == ["1"]
+
+
 def test_each_signature_is_tried_with_each_key() -> None:
     right = sign(MESSAGE, b"previous", encoding="base64")
     keys = [b"current", b"previous"]

@@ -2,18 +2,26 @@
 
     X-Signature: sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17
 
-If the sender signs a timestamp, too, the message is `<timestamp>.<body>`.
+If the sender signs a timestamp, too, the message is `<timestamp>.<body>`, or what the setting says.
+If the sender signs nothing, but sends the secret itself, the algorithm is `token`.
 """
 
 import hashlib
+import hmac
 import json
 import re
 import time
 from contextlib import suppress
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import Request
-from pydantic import AfterValidator, PositiveInt, StringConstraints
+from pydantic import (
+    AfterValidator,
+    PositiveInt,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from starlette.datastructures import Headers
@@ -59,9 +67,19 @@ def _check_id_place(place: str) -> str:
     return place if place == BODY_DIGEST else _check_place(place)
 
 
+def _check_message(message: str) -> str:
+    if message.count("{timestamp}") != 1 or message.count("{body}") != 1:
+        raise PydanticCustomError(
+            "message", "this is not the signed message: write it with {timestamp} and {body}"
+        )
+    return message
+
+
 HeaderName = Annotated[str, AfterValidator(_check_header)]
 Place = Annotated[str, AfterValidator(_check_place)]
 IdPlace = Annotated[str, AfterValidator(_check_id_place)]
+Message = Annotated[str, AfterValidator(_check_message)]
+Prefix = Annotated[str, StringConstraints(strip_whitespace=True)]
 
 
 class CustomSettings(BaseSettings):
@@ -72,13 +90,18 @@ class CustomSettings(BaseSettings):
     )
 
     header: HeaderName = "X-Signature"
-    prefix: Annotated[str, StringConstraints(strip_whitespace=True)] = ""
+    prefix: Prefix = ""
     """What stands before each signature in the header, such as `sha256=`."""
-    algorithm: Algorithm = "sha256"
+    algorithm: Literal[Algorithm, "token"] = "sha256"
+    """The hash of the HMAC. `token`: nothing is signed, and the header has the secret itself."""
     encoding: Encoding = "hex"
 
     timestamp_header: HeaderName = ""
     """The header with the time of signing, in seconds since the epoch. Empty: none is signed."""
+    timestamp_prefix: Prefix = ""
+    """What stands before the time, such as `t=`, if it shares a header with the signature."""
+    message: Message = "{timestamp}.{body}"
+    """What is signed, if a time is."""
     tolerance_seconds: PositiveInt = 300
     """By how much a timestamp may differ from this host's clock."""
 
@@ -87,6 +110,13 @@ class CustomSettings(BaseSettings):
     `sha256` if there is none. Events with the same body are then the same event."""
     type: Place = "json:type"
     """Where the event's type is: in a header, or in a field of the body."""
+
+    @field_validator("timestamp_header")
+    @classmethod
+    def _refuse_time_beside_token(cls, header: str, info: ValidationInfo) -> str:
+        if header and info.data.get("algorithm") == "token":
+            raise PydanticCustomError("token", "a token signs no time: leave this empty")
+        return header
 
 
 class Custom(Verifier):
@@ -118,14 +148,24 @@ class Custom(Verifier):
         _put(self._settings.id, event_id, headers, event)
         _put(self._settings.type, event_type, headers, event)
         payload = message = json.dumps(event, indent=2, ensure_ascii=False).encode()
+        values = []
         if self._settings.timestamp_header:
             timestamp = str(int(time.time()))
-            headers[self._settings.timestamp_header] = timestamp
-            message = _with_timestamp(timestamp, payload)
-        key = self._keys[0] if self._keys else b""
-        signature = sign(message, key, self._settings.algorithm, self._settings.encoding)
-        headers[self._settings.header] = self._settings.prefix + signature
+            message = self._message(timestamp, payload)
+            timed = self._settings.timestamp_prefix + timestamp
+            if self._settings.timestamp_header == self._settings.header:
+                values.append(timed)
+            else:
+                headers[self._settings.timestamp_header] = timed
+        values.append(self._settings.prefix + self._sign(message))
+        headers[self._settings.header] = ",".join(values)
         return payload, headers
+
+    def _sign(self, message: bytes) -> str:
+        key = self._keys[0] if self._keys else b""
+        if self._settings.algorithm == "token":
+            return key.decode()
+        return sign(message, key, self._settings.algorithm, self._settings.encoding)
 
     def _check_signature(self, headers: Headers, payload: bytes) -> None:
         signatures = header_values(headers, self._settings.header, self._settings.prefix)
@@ -133,15 +173,24 @@ class Custom(Verifier):
             if self._is_signed(payload, signatures):
                 return
             raise InvalidSignature("mismatch")
-        for timestamp in header_values(headers, self._settings.timestamp_header):
-            if self._is_signed(_with_timestamp(timestamp, payload), signatures):
+        prefix = self._settings.timestamp_prefix
+        for timestamp in header_values(headers, self._settings.timestamp_header, prefix):
+            if self._is_signed(self._message(timestamp, payload), signatures):
                 check_timestamp(timestamp, self._settings.tolerance_seconds)
                 return
         raise InvalidSignature("mismatch")
 
     def _is_signed(self, message: bytes, signatures: list[str]) -> bool:
         algorithm, encoding = self._settings.algorithm, self._settings.encoding
+        if algorithm == "token":
+            return _is_one_of(self._keys, signatures)
         return is_signed(message, signatures, self._keys, algorithm, encoding)
+
+    def _message(self, timestamp: str, payload: bytes) -> bytes:
+        """Return what is signed together with a time."""
+        parts = self._settings.message.split("{body}")
+        before, after = (part.replace("{timestamp}", timestamp).encode() for part in parts)
+        return before + payload + after
 
     def _read(self, headers: Headers, payload: bytes) -> Delivery:
         data = parse_json(payload)
@@ -162,8 +211,13 @@ class Custom(Verifier):
         return identify(payload, _find(self._settings.id, headers, data))
 
 
-def _with_timestamp(timestamp: str, payload: bytes) -> bytes:
-    return timestamp.encode() + b"." + payload
+def _is_one_of(keys: list[bytes], values: list[str]) -> bool:
+    """Tell whether one of the values is one of the secrets, in constant time."""
+    for key in keys:
+        for value in values:
+            if hmac.compare_digest(value.encode(), key):
+                return True
+    return False
 
 
 def _find(place: str, headers: Headers, data: Any) -> object:

@@ -269,6 +269,9 @@ def test_the_content_type_does_not_matter(content_type: str) -> None:
         ("ALGORITHM", "md5"),
         ("ENCODING", "base32"),
         ("TOLERANCE_SECONDS", "0"),
+        ("MESSAGE", "{body}"),
+        ("MESSAGE", "{timestamp}"),
+        ("MESSAGE", "{timestamp}.{body}.{body}"),
         ("ID", "header: X-Id"),
         ("ID", "header:"),
         ("ID", "json"),
@@ -284,6 +287,40 @@ def test_a_setting_that_cannot_work_refuses_the_start(
 
     with pytest.raises(SystemExit, match=rf"^CUSTOM_WEBHOOK_{variable}: [^\n]+$"):
         load(CustomSettings)
+
+
+def test_a_token_beside_a_signed_time_refuses_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUSTOM_WEBHOOK_ALGORITHM", "token")
+    monkeypatch.setenv("CUSTOM_WEBHOOK_TIMESTAMP_HEADER", "X-Timestamp")
+
+    with pytest.raises(
+        SystemExit, match=r"^CUSTOM_WEBHOOK_TIMESTAMP_HEADER: a token signs no time"
+    ):
+        load(CustomSettings)
+
+
+@pytest.mark.parametrize(
+    "message", ["{timestamp}{body}", "v0:{timestamp}:{body}", "{body}|{timestamp}"]
+)
+def test_the_signed_message_is_as_agreed(message: str) -> None:
+    receiver = agreed(timestamp_header="X-Timestamp", message=message)
+    at = str(int(time.time()))
+    signed_text = message.replace("{timestamp}", at).replace("{body}", body().decode())
+
+    assert (
+        receiver.status(body(), ("X-Timestamp", at), (HEADER, mac(signed_text.encode()).hex()))
+        == 200
+    )
+    assert receiver.status(body(), *timed(body())) == 401
+
+
+def test_a_time_that_looks_like_a_body_stays_a_time() -> None:
+    receiver = agreed(timestamp_header="X-Timestamp")
+    message = b"{body}." + body()
+
+    headers = [("X-Timestamp", "{body}"), (HEADER, mac(message).hex())]
+    assert receiver.status(body(), *headers) == 401
+    assert receiver.reasons() == ["malformed"]  # so the signature was right
 
 
 def test_a_second_sender_has_settings_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
