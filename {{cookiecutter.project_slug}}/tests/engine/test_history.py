@@ -54,7 +54,7 @@ async def lose_the_database(event: Event) -> None:
 
 
 SEVERAL_LINES = """Traceback (most recent call last):
-  File "app/handlers/stripe.py", line 1, in handle
+  File "app/handlers/orders.py", line 1, in handle
     await db.execute(row)
     ~~~~~~~~~~^^^^^
 sqlalchemy.exc.IntegrityError: (sqlite3.IntegrityError) UNIQUE constraint failed: payments.event_id
