@@ -7,6 +7,7 @@ from fastapi import FastAPI
 
 from app.endpoints import endpoints
 from app.health import health_router
+from app.inspector.pages import inspector_router
 from app.logs import configure_logging
 from app.processes import let_threads_take_turns
 from app.samples import add_examples
@@ -26,6 +27,7 @@ app = FastAPI(
 )
 app.include_router(webhook_router(endpoints))
 app.include_router(health_router())
+app.include_router(inspector_router())
 
 if development:
     add_examples(app, endpoints)
