@@ -40,23 +40,8 @@ HAPPENED = sa.text(
 )
 
 
-@dataclass(frozen=True)
-class Bar:
-    """A bar of a chart, in its coordinates: 100 is as high as the chart."""
-
-    x: int
-    height: float
-    label: str
-
-
-@dataclass(frozen=True)
-class Chart:
-    """How often something happened, in each minute or hour."""
-
-    what: str
-    bars: list[Bar]
-    total: int
-    highest: int
+Bars = list[tuple[str, int]]
+"""For each minute, or hour: when it began, and how often something happened."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +49,7 @@ class Overview:
     """What the first page shows.
 
     Args:
+        charts: What happened in the last hour by minutes, and in the last day by hours.
         covers_since: When the oldest event was received that the charts and the slowest types
             cover, if they do not cover the day.
         due: How many are due, `MAX_COUNT` at most.
@@ -72,7 +58,7 @@ class Overview:
         dead_of_newest: How many dead events that covers; 0 if it covers all of them.
     """
 
-    charts: dict[str, list[Chart]]
+    charts: dict[str, dict[str, Bars]]
     covers_since: float | None
     due: int
     waiting: int
@@ -95,8 +81,8 @@ def look(connection: sa.Connection) -> Overview:
     dead = _dead(connection)
     return Overview(
         charts={
-            "per minute, in the last hour": [_chart(counts, each, now, MINUTE) for each in SERIES],
-            "per hour, in the last day": [_chart(counts, each, now, HOUR) for each in SERIES],
+            "hour": {each: _bars(counts, each, now, MINUTE) for each in SERIES},
+            "day": {each: _bars(counts, each, now, HOUR) for each in SERIES},
         },
         covers_since=covered if first > 1 and covered > now - DAY else None,
         due=_count(connection, is_due),
@@ -108,22 +94,16 @@ def look(connection: sa.Connection) -> Overview:
     )
 
 
-def _chart(counts: Counter[tuple[str, int]], what: str, now: float, unit: int) -> Chart:
-    """Return the chart of the last hour in minutes, or of the last day in hours."""
-    last = int(now) // unit
+def _bars(counts: Counter[tuple[str, int]], what: str, now: float, unit: int) -> Bars:
+    """Return what happened in the last hour by minutes, or in the last day by hours."""
     number = {MINUTE: 60, HOUR: 24}[unit]
-    values = [0] * number
+    last = int(now) // unit
+    values: Counter[int] = Counter()
     for (each, minute), count in counts.items():
-        at = minute * MINUTE // unit - last + number - 1
-        if each == what and 0 <= at < number:
-            values[at] += count
-    highest = max(values)
-    bars = []
-    for at, value in enumerate(values):
-        begin = time.gmtime((last - number + 1 + at) * unit)
-        label = f"{time.strftime('%H:%M', begin)} UTC: {value}"
-        bars.append(Bar(at, 100 * value / (highest or 1), label))
-    return Chart(what, bars, sum(values), highest)
+        if each == what:
+            values[minute * MINUTE // unit] += count
+    units = range(last - number + 1, last + 1)
+    return [(time.strftime("%H:%M", time.gmtime(at * unit)), values[at]) for at in units]
 
 
 def _count(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> int:

@@ -22,6 +22,7 @@ from app.inbox.table import is_dead, webhook_events
 
 PAGE = 50  # events
 WINDOW = 10_000  # events that a page looks at, at most
+SCATTERED = 2_000  # the same for dead and pending events, which do not lie next to each other
 MAX_REPLAYS = 10_000  # events at once
 REPLAY_BATCH = 200  # events in a transaction: nobody waits for it noticeably
 REPLAY_PAUSE_SECONDS = 0.05
@@ -74,8 +75,13 @@ class Filter(BaseModel):
         fields = self.model_dump(mode="json", exclude_defaults=True, exclude={"before"})
         return urlencode(fields | ({"before": before} if before else {}))
 
+    @property
+    def window(self) -> int:
+        """How many events a page looks at."""
+        return SCATTERED if self.state in ("dead", "pending") else WINDOW
+
     def condition(self, before: int) -> sa.ColumnElement[bool]:
-        """Return it as SQL that looks at no more than `WINDOW` events below an id."""
+        """Return it as SQL that looks at the events of one window, below an id."""
         conditions = [self._window(before), columns.id < before]
         if self.state:
             conditions.append(columns.state == self.state)
@@ -88,21 +94,27 @@ class Filter(BaseModel):
         return sa.and_(*conditions)
 
     def _window(self, before: int) -> sa.ColumnElement[bool]:
-        ids = sa.select(columns.id).limit(WINDOW)
         if self.id:
             return columns.event_id == self.id
-        if self.state == "pending":
-            due = ids.where(columns.due_at.is_not(None)).order_by(columns.due_at)
-            return columns.id.in_(due)
         if self.state == "dead":
-            dead = ids.where(is_dead, columns.id < before).order_by(columns.id.desc())
-            return columns.id.in_(dead)
+            return columns.id.in_(_dead_ids(before).limit(self.window))
+        if self.state == "pending":
+            due = sa.select(columns.id).where(columns.due_at.is_not(None)).order_by(columns.due_at)
+            return columns.id.in_(due.limit(self.window))
         return columns.id >= before - WINDOW
 
-    @property
-    def goes_by_id(self) -> bool:
-        """Whether the next window begins where this one ends."""
-        return not self.id and self.state not in ("pending", "dead")
+    def end_of_window(self, connection: sa.Connection, before: int) -> int | None:
+        """Return the id below which the next window begins, if there is one."""
+        if self.id or self.state == "pending":
+            return None
+        if self.state == "dead":
+            return connection.scalar(_dead_ids(before).offset(self.window - 1).limit(1))
+        oldest = connection.scalar(sa.select(sa.func.min(columns.id))) or 0
+        return before - WINDOW if oldest < before - WINDOW else None
+
+
+def _dead_ids(before: int) -> sa.Select[int]:
+    return sa.select(columns.id).where(is_dead, columns.id < before).order_by(columns.id.desc())
 
 
 @dataclass(frozen=True)
@@ -124,22 +136,14 @@ def find_page(connection: sa.Connection, chosen: Filter) -> Page:
     upper = chosen.before or newest_id(connection) + 1
     query = sa.select(*LISTED).where(chosen.condition(upper)).order_by(columns.id.desc())
     events = connection.execute(query.limit(PAGE + 1)).all()
-    older = None
     if len(events) > PAGE:
-        older = events[PAGE - 1].id
-    elif chosen.goes_by_id and oldest_id(connection) < upper - WINDOW:
-        older = upper - WINDOW
-    return Page(events[:PAGE], older, upper)
+        return Page(events[:PAGE], events[PAGE - 1].id, upper)
+    return Page(events, chosen.end_of_window(connection, upper), upper)
 
 
 def newest_id(connection: sa.Connection) -> int:
     """Return the id of the event that arrived last; 0 if there is none."""
     return connection.scalar(sa.select(sa.func.max(columns.id))) or 0
-
-
-def oldest_id(connection: sa.Connection) -> int:
-    """Return the id of the event that arrived first; 0 if there is none."""
-    return connection.scalar(sa.select(sa.func.min(columns.id))) or 0
 
 
 def find_event(

@@ -7,7 +7,6 @@ import hashlib
 import hmac
 import json
 import time
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections import deque
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -49,7 +48,7 @@ def _is_password(given: str, password: str | None) -> bool:
 
 def to_cookie(session: Session) -> str:
     """Return a session as text that only this service can make."""
-    text = urlsafe_b64encode(json.dumps(asdict(session)).encode()).decode()
+    text = json.dumps(asdict(session)).encode().hex()
     return f"{text}.{_sign('session', text)}"
 
 
@@ -58,7 +57,7 @@ def from_cookie(cookie: str) -> Session | None:
     text, _, signature = cookie.partition(".")
     if not _is_signature(signature, "session", text):
         return None
-    session = Session(**json.loads(urlsafe_b64decode(text)))
+    session = Session(**json.loads(bytes.fromhex(text)))
     return session if session.expires_at > time.time() else None
 
 

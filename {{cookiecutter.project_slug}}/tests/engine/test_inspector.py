@@ -286,9 +286,9 @@ async def test_the_overview_counts_what_happened(
         seen = overview.look(connection)
 
     for charts in seen.charts.values():
-        totals = {chart.what: chart.total for chart in charts}
+        totals = {what: sum(number for _, number in bars) for what, bars in charts.items()}
         assert totals == {"received": 3, "handled": 1, "failed": 1, "dead": 1}
-        assert [bar.height for bar in charts[0].bars if bar.height] == [100]
+        assert len(charts["received"]) in (60, 24)
     assert (seen.due, seen.waiting, seen.covers_since) == (1, 0, None)
     assert seen.oldest is not None
     assert seen.oldest.id == claim.id
@@ -341,16 +341,23 @@ async def test_a_filter_that_cannot_be_used_is_refused(viewer: httpx2.AsyncClien
 
 
 async def test_pages_follow_each_other_also_where_the_filter_finds_nothing(
-    viewer: httpx2.AsyncClient, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+    viewer: httpx2.AsyncClient, inbox: Inbox, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(queries, "PAGE", 2)
     monkeypatch.setattr(queries, "WINDOW", 4)
+    monkeypatch.setattr(queries, "SCATTERED", 4)
     for number in range(7):
         await inbox.add("test", delivery(f"evt_{number}", "rare" if number == 0 else "usual"))
 
     pages = [["evt_6", "evt_5"], ["evt_4", "evt_3"], ["evt_2", "evt_1"], ["evt_0"]]
     assert await followed(viewer, "") == pages
     assert await followed(viewer, "type=rare") == [[], ["evt_0"]]
+    assert await followed(viewer, "state=pending&type=rare") == [["evt_0"]]
+
+    dead = {"state": "dead", "due_at": None}
+    await database.execute(sa.update(webhook_events).values(**dead))
+    assert await followed(viewer, "state=dead") == pages
+    assert await followed(viewer, "state=dead&type=rare") == [[], ["evt_0"]]
 
 
 async def followed(viewer: httpx2.AsyncClient, query: str) -> list[list[str]]:
