@@ -15,7 +15,14 @@ from pathlib import Path
 import pytest
 from attacks.conftest import Run, run  # noqa: F401
 from live.service import ON_SQLITE, Service
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    Page,
+    ViewportSize,
+    expect,
+    sync_playwright,
+)
 from project import run as run_command
 
 CHROMIUM = shutil.which("chromium")
@@ -29,8 +36,8 @@ if event.type == "invoice.payment_failed" and not Path("repaired").exists():
 """
 SETTINGS = {"INSPECTOR_PASSWORD": PASSWORD, "MAX_ATTEMPTS": "1", "STRIPE_ALLOW_TEST_EVENTS": "true"}
 
-PHONE = {"width": 390, "height": 844}
-DESKTOP = {"width": 1200, "height": 900}
+PHONE: ViewportSize = {"width": 390, "height": 844}
+DESKTOP: ViewportSize = {"width": 1200, "height": 900}
 
 # A day like others: 900 events, some of which took long, failed or died.
 PAST = """
@@ -210,7 +217,7 @@ def test_nobody_is_kept_from_using_the_pages(
         ("dark", DESKTOP, "dark"),
         ("phone", PHONE, "light"),
     ):
-        page.set_viewport_size({"width": size["width"], "height": size["height"]})
+        page.set_viewport_size(size)
         page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
         for name, path in paths.items():
             page.goto(path)

@@ -1,4 +1,4 @@
-"""An index of dead events. It costs nothing to insert an event that is not dead."""
+"""An index of dead events. No other event has an entry in it, so an insert makes none."""
 
 from alembic import op
 
