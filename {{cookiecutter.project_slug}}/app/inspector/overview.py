@@ -76,6 +76,7 @@ def look(connection: sa.Connection) -> Overview:
     counts = Counter({(row.what, row.minute): row.number for row in happened})
     begin = sa.select(columns.received_at).where(columns.id >= first).order_by(columns.id).limit(1)
     covered = connection.scalar(begin) or now
+    is_older = connection.scalar(sa.select(columns.id).where(columns.id < first).limit(1))
     is_due = columns.due_at <= now
     oldest = sa.select(columns.id, columns.due_at).where(is_due)
     dead = _dead(connection)
@@ -84,7 +85,7 @@ def look(connection: sa.Connection) -> Overview:
             "hour": {each: _bars(counts, each, now, MINUTE) for each in SERIES},
             "day": {each: _bars(counts, each, now, HOUR) for each in SERIES},
         },
-        covers_since=covered if first > 1 and covered > now - DAY else None,
+        covers_since=covered if is_older and covered > now - DAY else None,
         due=_count(connection, is_due),
         waiting=_count(connection, columns.due_at > now),
         oldest=connection.execute(oldest.order_by(columns.due_at).limit(1)).first(),

@@ -299,7 +299,7 @@ async def test_the_overview_counts_what_happened(
 
 @pytest.mark.usefixtures("events")
 async def test_the_overview_says_what_it_does_not_cover(
-    viewer: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    viewer: httpx2.AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "cover the newest" not in await text(viewer, "")
 
@@ -308,6 +308,10 @@ async def test_the_overview_says_what_it_does_not_cover(
 
     assert "cover the newest" in page
     assert "2 in all" in page
+
+    first = webhook_events.c.event_id == "evt_0"
+    await database.execute(sa.delete(webhook_events).where(first))
+    assert "cover the newest" not in await text(viewer, "")  # there is none before
 
 
 FOUND = {
