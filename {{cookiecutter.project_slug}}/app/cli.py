@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from app.database import is_sqlite, url
+from app.health import find_problem
 from app.inbox import history, retention
 from app.inbox.engines import create_engine, is_temporary, unusable
 from app.inbox.table import webhook_events
@@ -250,6 +251,16 @@ def migrate() -> None:
         engine.dispose()
     for each, revisions in zip(HISTORIES, applied, strict=True):
         typer.echo(f"{each.name}: {', '.join(sorted(revisions)) or 'nothing'}")
+
+
+@cli.command()
+def health() -> None:
+    """Say whether the database answers and its schema is current. If not, the status is 1."""
+    with _engine() as engine:
+        problem = find_problem(engine)
+    if problem is not None:
+        raise SystemExit(f"DATABASE_URL: {problem.what}: {problem.why}")
+    typer.echo("ready")
 
 
 def _execute(statement: sa.Executable) -> list[dict[str, Any]]:

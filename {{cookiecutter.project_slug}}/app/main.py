@@ -6,6 +6,8 @@ Add routes, dependencies, middlewares and exception handlers as in any FastAPI a
 from fastapi import FastAPI
 
 from app.endpoints import endpoints
+from app.health import health_router
+from app.inspector.pages import inspector_router
 from app.logs import configure_logging
 from app.processes import let_threads_take_turns
 from app.samples import add_examples
@@ -24,6 +26,8 @@ app = FastAPI(
     openapi_url="/openapi.json" if development else None,
 )
 app.include_router(webhook_router(endpoints))
+app.include_router(health_router())
+app.include_router(inspector_router())
 
 if development:
     add_examples(app, endpoints)

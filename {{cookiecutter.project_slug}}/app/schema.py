@@ -98,11 +98,22 @@ def prepare() -> None:
         raise SchemaUnusable(f"a revision failed: {reason}: see {COMMAND}") from error
 
 
-def is_outdated(connection: sa.Connection, history: History) -> bool:
-    """Tell whether the database lacks revisions that this code knows.
+@dataclass(frozen=True)
+class Difference:
+    """How the schema of the database differs from that of this code.
 
-    One that has a revision which this code does not know is newer: others were deployed before
-    this code was started, or it was rolled back. That is logged.
+    Args:
+        is_older: It lacks revisions that this code knows.
+        newer: A line that says so, if it has revisions that this code does not know: others were
+            deployed before this code was started, or it was rolled back.
+    """
+
+    is_older: bool = False
+    newer: str = ""
+
+
+def compare(connection: sa.Connection, history: History) -> Difference:
+    """Compare the schema of the database with that of this code.
 
     Raises:
         SchemaUnusable: it is newer by more than this code can work with.
@@ -112,16 +123,27 @@ def is_outdated(connection: sa.Connection, history: History) -> bool:
     applied = applied_revisions(connection, history)
     unknown = applied - set(known)
     if not unknown:
-        return applied != heads
-    _check_newer(history, max(unknown), max(heads, default=""))
-    return False
+        return Difference(is_older=applied != heads)
+    return Difference(newer=_check_newer(history, max(unknown), max(heads, default="")))
 
 
-def _check_newer(history: History, applied: str, head: str) -> None:
+def _check_newer(history: History, applied: str, head: str) -> str:
     is_newer = f"the schema ({history.version_table} is {applied}) is newer than this code ({head})"
     if history.numbered and int(applied) > int(head) + 1:
         raise SchemaUnusable(f"{is_newer} by more than one revision: deploy newer code")
-    logger.warning("%s", is_newer)
+    return is_newer
+
+
+def is_outdated(connection: sa.Connection, history: History) -> bool:
+    """Tell whether the database lacks revisions that this code knows. Log if it is newer.
+
+    Raises:
+        SchemaUnusable: it is newer by more than this code can work with.
+    """
+    difference = compare(connection, history)
+    if difference.newer:
+        logger.warning("%s", difference.newer)
+    return difference.is_older
 
 
 def applied_revisions(connection: sa.Connection, history: History) -> set[str]:

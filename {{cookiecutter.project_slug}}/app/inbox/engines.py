@@ -16,10 +16,14 @@ from app.settings import settings
 CONNECT_SECONDS = 5  # to connect, for a lost packet, for another process's write to SQLite
 
 
-def create_engine() -> sa.Engine:
-    """Return an engine that blocks while it waits. Its commits reach the disk."""
+def create_engine(**pool: Any) -> sa.Engine:
+    """Return an engine that blocks while it waits. Its commits reach the disk.
+
+    Args:
+        pool: Options of its pool, if not SQLAlchemy's defaults: `pool_size` and the like.
+    """
     if is_sqlite:
-        engine = sa.create_engine(url.set(drivername="sqlite"), hide_parameters=True)
+        engine = sa.create_engine(url.set(drivername="sqlite"), hide_parameters=True, **pool)
         sa.event.listen(engine, "connect", _configure_sqlite)
         return engine
     return sa.create_engine(
@@ -27,6 +31,7 @@ def create_engine() -> sa.Engine:
         connect_args=_postgresql_options(),
         hide_parameters=True,  # in errors, where they would be personal data
         pool_pre_ping=True,  # the server may have closed a connection meanwhile
+        **pool,
     )
 
 
