@@ -48,6 +48,10 @@ def test_handlers_cancelled_at_any_moment_of_their_transaction_keep_nobody_waiti
     with run(setup, handler, settings={"HANDLER_TIMEOUT_SECONDS": "0.2"}) as service:
         with Sender(service.ports) as sender:
             time.sleep(SECONDS)
+            wait_for(
+                lambda: service.printed.count("TimeoutError") > CANCELLED,
+                f"{CANCELLED} handlers to be cancelled",
+            )
         cancelled = service.printed.count("TimeoutError")
         figures(cancelled=cancelled, slowest_answer=slowest(sender.answers))
         figures(seconds_until_handled=service.seconds_until_handled(4 * RECOVERY))

@@ -21,9 +21,8 @@ def test_the_handler_that_the_readme_shows_passes_the_test_that_it_shows(
     project = bake(tmp_path / "taught", **variant.answers)
     project.share_environment(install(variant).environment)
     shown = [fence.body for fence in fences(project.read(README))]
-    service, case, test = (
-        _only(shown, part) for part in ("metadata,\n", "await payments.keep", "async def test_a_pay")
-    )
+    parts = ("metadata,\n", "await payments.keep", "async def test_a_payment")
+    service, case, test = (_only(shown, part) for part in parts)
     [sample] = re.findall(rf"`tests/fixtures/{provider}/([\w./%]+)\.json`", project.read(README))
     [sample_body] = [body for body in shown if body.startswith("{") and "19" in body]
 
