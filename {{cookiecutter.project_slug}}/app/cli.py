@@ -1,5 +1,6 @@
 """The commands of `python -m app`."""
 
+import asyncio
 import getpass
 import json
 import socket
@@ -251,6 +252,23 @@ def migrate() -> None:
         engine.dispose()
     for each, revisions in zip(HISTORIES, applied, strict=True):
         typer.echo(f"{each.name}: {', '.join(sorted(revisions)) or 'nothing'}")
+
+
+@cli.command()
+def check() -> None:
+    """Look for what is wrong, and say what to do about it. Then the status is 1."""
+
+    async def look() -> bool:
+        from app.check import Verdict, findings  # here, because a wrong setting refuses it
+
+        is_wrong = False
+        async for each in findings():
+            typer.echo(f"{each.verdict:6}{each.what}: {each.text}".rstrip(": "))
+            is_wrong = is_wrong or each.verdict is Verdict.WRONG
+        return is_wrong
+
+    if asyncio.run(look()):
+        raise typer.Exit(1)
 
 
 @cli.command()

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Sequence
 
 from arq import ArqRedis
+from redis.exceptions import RedisError
 
 from app.inbox.inbox import QUEUE_WINDOW, Inbox, Reference
 from app.processing.broker import connect, redis_settings, settings
@@ -54,6 +55,17 @@ class Queue:
             await self._inbox.undispatch(references)
             raise
         return len(references)
+
+    async def problem(self) -> str:
+        """Return why Redis cannot be used; "" if it can."""
+        try:
+            async with asyncio.timeout(PUBLISH_SECONDS):
+                await (await self._connect()).ping()
+        except (RedisError, OSError) as error:
+            return f"BROKER_URL: {error or 'Redis does not answer'}: is it running?"
+        finally:
+            await self.close()
+        return ""
 
     async def close(self) -> None:
         """Disconnect from Redis."""

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import pickle
+import re
 import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -41,6 +42,7 @@ def redis_url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setattr("app.processing.worker.end_soon", lambda _: None)  # the tests go on
     yield url
     server.shutdown()
+    server.server_close()
 
 
 async def _no_info(*_: Any) -> None:
@@ -160,6 +162,15 @@ async def test_without_redis_the_events_are_due_again_at_once(
         await queue.dispatch()
 
     assert [claim.event_id for claim in await inbox.claim_due(1)] == ["evt_1"]
+
+
+async def test_the_check_says_whether_redis_answers(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert await queue.problem() == ""
+    monkeypatch.setattr(broker.settings, "broker_url", "redis://:secret@127.0.0.1:1")
+
+    assert re.fullmatch(r"BROKER_URL: Error 111 .*: is it running\?", await queue.problem())
 
 
 async def test_what_redis_refuses_is_due_again_at_once(

@@ -28,6 +28,10 @@ class Queue:
             task.add_done_callback(self._ended)
         return len(claims)
 
+    async def problem(self) -> str | None:
+        """Return None: there is no broker that could be away."""
+        return None
+
     async def close(self) -> None:
         """Let handlers run for `GRACE_PERIOD_SECONDS`, and cancel those that are left."""
         if not self._running:

@@ -7,6 +7,7 @@ broker may lose messages, or deliver them twice.
 import asyncio
 from collections.abc import Sequence
 
+from kombu.exceptions import OperationalError
 from kombu.messaging import Producer
 
 from app.inbox.inbox import QUEUE_WINDOW, Inbox, Reference
@@ -40,6 +41,16 @@ class Queue:
             await self._inbox.undispatch(references)
             raise
         return len(references)
+
+    async def problem(self) -> str:
+        """Return why the broker cannot be used; "" if it can."""
+        try:
+            await asyncio.to_thread(self._connect)
+        except (OperationalError, OSError) as error:
+            return f"BROKER_URL: {error}: is it running?"
+        finally:
+            await self.close()
+        return ""
 
     async def close(self) -> None:
         """Disconnect from the broker."""

@@ -117,6 +117,18 @@ async def test_without_a_broker_the_events_are_due_again_at_once(
     assert [claim.event_id for claim in await inbox.claim_due(1)] == ["evt_1"]
 
 
+async def test_the_check_says_whether_the_broker_answers(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert await queue.problem() == ""
+    monkeypatch.setattr(broker, "url", "amqp://user:secret@127.0.0.1:1")
+
+    problem = await Queue(Inbox(), {}).problem()
+    assert problem.startswith("BROKER_URL: ")
+    assert problem.endswith(": is it running?")
+    assert "secret" not in problem
+
+
 async def test_a_lost_message_is_dispatched_again(
     queue: Queue, inbox: Inbox, database: Database, folder: Path
 ) -> None:
