@@ -3,6 +3,7 @@
 import asyncio
 import getpass
 import json
+import re
 import socket
 import sys
 import time
@@ -31,6 +32,7 @@ from app.schema import migrate as migrate_schema
 from app.webhooks.endpoint import Endpoint, nobody
 from app.webhooks.verifier import Verifier
 
+FOLLOW_SECONDS = 1  # from one look to the next
 PAGE = 500  # events at a time: the service is not kept waiting
 SEND_TIMEOUT_SECONDS = 30
 NEVER_STARTED = (
@@ -94,22 +96,50 @@ def _find_endpoint(name: str) -> Endpoint:
 @cli.command()
 def events(
     state: Annotated[State | None, typer.Option(help="Only those in this state.")] = None,
+    event_type: Annotated[str, typer.Option("--type", help="Only those of this type.")] = "",
+    endpoint: Annotated[str, typer.Option(help="Only those of this endpoint.")] = "",
+    since: Annotated[str, typer.Option(help="Received in this time: 90s, 10m, 2h or 3d.")] = "",
     limit: Annotated[int, typer.Option(min=1, help="How many, the newest.")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on with those that arrive.")] = False,
 ) -> None:
     """List the newest events."""
     unlisted = ("payload", "headers", "error")
     listed = [column for column in columns if column.name not in unlisted]
-    query = sa.select(*listed).order_by(columns.id.desc()).limit(limit)
+    query = sa.select(*listed).order_by(columns.id.desc())
     if state is not None:
         query = query.where(columns.state == state)
-    rows = _execute(query)
+    if event_type:
+        query = query.where(columns.event_type == event_type)
+    if endpoint:
+        query = query.where(columns.endpoint == endpoint)
+    if since:
+        query = query.where(columns.received_at >= history.now - _seconds(since))
+    rows = _execute(query.limit(limit))
+    _print(rows, as_json)
+    last_id = max((row["id"] for row in rows), default=0)
+    while follow:
+        time.sleep(FOLLOW_SECONDS)
+        if rows := _execute(query.where(columns.id > last_id)):
+            _print(rows[::-1], as_json)
+            last_id = rows[0]["id"]
+
+
+def _seconds(text: str) -> int:
+    """Return the seconds of a time such as `10m`."""
+    match = re.fullmatch(r"(\d+)([smhd])", text)
+    if match is None:
+        raise SystemExit(f"--since is {text!r}: write a number and a unit, such as 90s or 2h")
+    return int(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+
+
+def _print(rows: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
         for row in rows:
             typer.echo(json.dumps(row))
     else:
-        columns_there = None if sys.stdout.isatty() else PIPED_COLUMNS
-        Console(markup=False, emoji=False, width=columns_there).print(_table(rows))
+        width = None if sys.stdout.isatty() else PIPED_COLUMNS
+        Console(markup=False, emoji=False, width=width).print(_table(rows))
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:

@@ -5,6 +5,7 @@ import json
 import os
 import sqlite3
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import closing
 from dataclasses import replace
@@ -89,6 +90,46 @@ async def test_events_may_be_those_in_one_state_and_only_so_many() -> None:
 
     newest = await output("events", "--limit", "1")
     assert ("evt_2" in newest, "evt_1" in newest) == (True, False)
+
+
+async def test_events_may_be_those_of_a_type_an_endpoint_and_a_time(
+    inbox: Inbox, database: Database
+) -> None:
+    for event_id, event_type, name in [("a", "x", "test"), ("b", "y", "test"), ("c", "y", "o")]:
+        await inbox.add(name, delivery(event_id, event_type))
+    old = sa.update(webhook_events).where(webhook_events.c.event_id == "c")
+    await database.execute(old.values(received_at=time.time() - 7200))
+
+    async def listed(*arguments: str) -> list[str]:
+        lines = (await output("events", "--json", *arguments)).splitlines()
+        return [json.loads(line)["event_id"] for line in lines]
+
+    assert await listed("--type", "y") == ["c", "b"]
+    assert await listed("--endpoint", "test") == ["b", "a"]
+    assert await listed("--since", "1h") == ["b", "a"]
+    assert await listed("--since", "1d", "--type", "y", "--endpoint", "o") == ["c"]
+    assert "--since is '1 hour': write a number and a unit" in await refusal(
+        "events", "--since", "1 hour"
+    )
+
+
+async def test_events_can_be_followed(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    await inbox.add("test", delivery("evt_1"))
+    loop = asyncio.get_running_loop()
+    arrivals = iter(["evt_2", "evt_3"])
+
+    def wait(_: float) -> None:
+        event_id = next(arrivals, None)
+        if event_id is None:
+            raise KeyboardInterrupt
+        asyncio.run_coroutine_threadsafe(inbox.add("test", delivery(event_id)), loop).result()
+
+    monkeypatch.setattr("app.cli.time.sleep", wait)
+
+    result = await run("events", "--json", "--follow", "--limit", "1")
+
+    followed = [json.loads(line)["event_id"] for line in result.output.splitlines() if "{" in line]
+    assert followed == ["evt_1", "evt_2", "evt_3"]
 
 
 @pytest.mark.usefixtures("three_events")
