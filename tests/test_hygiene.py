@@ -332,7 +332,7 @@ def test_containers_have_longer_to_stop_than_the_service_takes(project: Project)
 
 
 # How long senders wait for an answer, in seconds, where that is not much longer than our own limit.
-PATIENCE = {"shopify": 5, "slack": 3}
+PATIENCE = {"linear": 5, "shopify": 5, "slack": 3}
 
 
 def test_an_answer_waits_for_a_transaction_on_sqlite_but_not_longer_than_its_sender(

@@ -36,8 +36,8 @@ class Settings(BaseSettings):
 
     max_body_bytes: PositiveInt = 1024 * 1024
     body_timeout_seconds: Seconds = 10
-    ack_deadline_seconds: Seconds = 5
-    """How long a commit may take before the sender is told to try again."""
+    ack_deadline_seconds: Seconds = 3
+    """How long a commit may take before the sender is told to try again. Many wait for 5 s."""
 
     concurrency: PositiveInt = 16
     """How many events one process handles at a time."""
