@@ -31,7 +31,7 @@ MUTANTS = [
     Mutant(
         "an event that kills its process is attempted for ever",
         "app/processing/attempt.py",
-        "    if claim.failures > policy.max_attempts:\n",
+        "    if claim.follows_lost and claim.failures > policy.max_attempts:\n",
         "    if False:\n",
         ATTEMPTS,
     ),
@@ -94,7 +94,7 @@ MUTANTS = [
     Mutant(
         "nobody is told of an attempt whose process died",
         "app/inbox/inbox.py",
-        "        if row.lost_started_at is not None:\n",
+        "        if claim.follows_lost:\n",
         "        if False:\n",
         HISTORY,
     ),
@@ -122,8 +122,8 @@ MUTANTS = [
     Mutant(
         "a failure keeps no traceback",
         "app/processing/attempt.py",
-        "    storable = text.encode(",
-        '    storable = "".encode(',
+        "    return text.encode(",
+        '    return "".encode(',
         ATTEMPTS,
     ),
     Mutant(

@@ -5,6 +5,7 @@ import faulthandler
 import json
 import logging
 import math
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -15,7 +16,7 @@ from app.inbox.inbox import QUEUE_WINDOW, Inbox, Reference
 from app.logs import configure_logging
 from app.processes import let_threads_take_turns
 from app.processing.attempt import attempt_reference
-from app.processing.broker import for_workers, limit_answers, to_json
+from app.processing.broker import for_workers, to_json
 from app.processing.broker import settings as broker
 from app.processing.policy import policy_of
 from app.processing.queue import ATTEMPT
@@ -61,13 +62,10 @@ def make_worker(endpoints: Sequence[Endpoint]) -> type:
 
 async def start(context: dict[str, Any]) -> None:
     """Set up the process, and open the inbox."""
-    main = asyncio.current_task()
-    if main is not None:
-        main.add_done_callback(end_soon)
+    bound_the_end()
     configure_logging()
     logging.getLogger("arq").propagate = False  # it writes its own lines
     let_threads_take_turns()
-    await limit_answers(context["redis"])
     inbox = Inbox(context["endpoints"])
     await inbox.open()
     context["inbox"] = inbox
@@ -79,9 +77,20 @@ async def stop(context: dict[str, Any]) -> None:
         await context["inbox"].close()
 
 
-def end_soon(main: asyncio.Task[Any]) -> None:
-    """Make the process end within `END_SECONDS`: its attempts have ended by now.
+def bound_the_end() -> None:
+    """Bound the time that the process has to end: from the signal on, and from arq's end on.
 
-    A thread that hangs, or a Redis that is away, would keep it alive. The log shows what hung.
+    A thread that hangs would keep it alive, or a Redis that does not answer. The log shows what
+    hung.
     """
-    faulthandler.dump_traceback_later(END_SECONDS, exit=True, file=sys.__stderr__ or sys.stderr)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # asyncio calls arq's own handler as well.
+        signal.signal(number, lambda *_: end_within(settings.grace_period_seconds + END_SECONDS))
+    main = asyncio.current_task()
+    if main is not None:
+        main.add_done_callback(lambda _: end_within(END_SECONDS))
+
+
+def end_within(seconds: float) -> None:
+    """End the process after so many seconds, unless it has ended by then."""
+    faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__ or sys.stderr)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import pickle
 import re
+import signal
 import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -20,7 +21,7 @@ from app.events import Event
 from app.inbox.inbox import Inbox, Reference
 from app.processing import broker
 from app.processing.queue import Queue
-from app.processing.worker import make_worker
+from app.processing.worker import END_SECONDS, bound_the_end, make_worker
 from app.settings import settings
 from app.webhooks.endpoint import Handler, by_name
 from tests.delivery import Database
@@ -39,7 +40,7 @@ def redis_url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     url = f"redis://127.0.0.1:{server.server_address[1]}/"
     monkeypatch.setattr(broker.settings, "broker_url", url)
     monkeypatch.setattr("arq.worker.log_redis_info", _no_info)
-    monkeypatch.setattr("app.processing.worker.end_soon", lambda _: None)  # the tests go on
+    monkeypatch.setattr("app.processing.worker.bound_the_end", lambda: None)  # the tests go on
     yield url
     server.shutdown()
     server.server_close()
@@ -291,6 +292,32 @@ async def test_a_redis_that_does_not_answer_is_not_waited_for(
             await redis.ping()
     is_over.set()
     server.close()
+
+
+async def test_the_end_of_a_worker_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    bounds: list[float] = []
+    monkeypatch.setattr("app.processing.worker.end_within", bounds.append)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    loop = asyncio.get_running_loop()
+    told = asyncio.Event()
+    try:
+        loop.add_signal_handler(signal.SIGTERM, told.set)  # as arq does before
+        await asyncio.create_task(_start())
+        await asyncio.sleep(0)
+        assert bounds == [END_SECONDS]  # when that task, which stands for arq's, has ended
+
+        signal.raise_signal(signal.SIGTERM)
+        async with asyncio.timeout(2):
+            await told.wait()
+        assert bounds[1:] == [settings.grace_period_seconds + END_SECONDS]
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+async def _start() -> None:
+    bound_the_end()
 
 
 def test_a_worker_lets_its_attempts_end(monkeypatch: pytest.MonkeyPatch, redis_url: str) -> None:
