@@ -84,11 +84,6 @@ PLAIN = (
         databases=(SQLITE,),
     ),
     without(
-        "with Python's switch interval",
-        ("app/processes.py", "SWITCH_SECONDS = 0.0005", "SWITCH_SECONDS = 0.005"),
-        databases=(SQLITE, POSTGRESQL),
-    ),
-    without(
         "with an fsync for handlers' commits",
         (DRIVER, "PRAGMA synchronous = NORMAL", "PRAGMA synchronous = FULL"),
         ("app/inbox/statements.py", '"SET LOCAL synchronous_commit = off;"', '""'),

@@ -9,14 +9,12 @@ from app.endpoints import endpoints
 from app.health import health_router
 from app.inspector.pages import inspector_router
 from app.logs import configure_logging
-from app.processes import let_threads_take_turns
 from app.samples import add_examples
 from app.settings import settings
 from app.webhooks.endpoint import check_handlers
 from app.webhooks.route import webhook_router
 
 configure_logging()
-let_threads_take_turns()
 check_handlers(endpoints)
 development = settings.environment == "development"
 

@@ -14,7 +14,6 @@ from arq import func
 
 from app.inbox.inbox import QUEUE_WINDOW, Inbox, Reference
 from app.logs import configure_logging
-from app.processes import let_threads_take_turns
 from app.processing.attempt import attempt_reference
 from app.processing.broker import for_workers, to_json
 from app.processing.broker import settings as broker
@@ -65,7 +64,6 @@ async def start(context: dict[str, Any]) -> None:
     bound_the_end()
     configure_logging()
     logging.getLogger("arq").propagate = False  # it writes its own lines
-    let_threads_take_turns()
     inbox = Inbox(context["endpoints"])
     await inbox.open()
     context["inbox"] = inbox

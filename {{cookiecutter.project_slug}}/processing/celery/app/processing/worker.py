@@ -15,7 +15,6 @@ from celery.worker.consumer import Consumer
 
 from app.inbox.inbox import Inbox, Reference
 from app.logs import FORMAT
-from app.processes import let_threads_take_turns
 from app.processing.attempt import attempt_reference
 from app.processing.broker import ATTEMPT, make_celery
 from app.settings import settings
@@ -92,7 +91,6 @@ class HandlerLoop:
         """Open the inbox, and start the thread."""
         if get_implementation(sender.pool_cls) not in (thread.TaskPool, solo.TaskPool):
             raise SystemExit("handlers share one event loop: leave out --pool")
-        let_threads_take_turns()
         self._loop = asyncio.new_event_loop()
         self._inbox = Inbox(self._endpoints)
         self._loop.run_until_complete(self._inbox.open())
