@@ -30,13 +30,13 @@ VALUES = "'payment_intent.succeeded', {payload}, {now}, 'done', NULL, 1, 0, {now
 SQLITE_INSERT = (
     f"INSERT INTO webhook_events ({COLUMNS})"  # noqa: S608
     " WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :number)"
-    " SELECT 'stripe', 'evt_1' || printf('%05x', i / 500) || '2eZvKYlo2C'"
-    " || lower(hex(randomblob(4))), " + VALUES.format(payload=":payload", now=":now") + " FROM n"
+    " SELECT 'stripe', 'evt_1' || printf('%05x', i / 500) || '2eZvKY'"
+    " || lower(hex(randomblob(6))), " + VALUES.format(payload=":payload", now=":now") + " FROM n"
 )
 POSTGRESQL_INSERT = (
     f"INSERT INTO webhook_events ({COLUMNS})"  # noqa: S608
-    " SELECT 'stripe', 'evt_1' || lpad(to_hex(i / 500), 5, '0') || '2eZvKYlo2C'"
-    " || left(md5(random()::text || i), 8), "
+    " SELECT 'stripe', 'evt_1' || lpad(to_hex(i / 500), 5, '0') || '2eZvKY'"
+    " || left(md5(random()::text || i), 12), "
     + VALUES.format(payload="%(payload)s", now="%(now)s")
     + " FROM generate_series(1, %(number)s) AS i"
 )

@@ -68,7 +68,7 @@ def new_ids() -> Iterator[str]:
     """Yield ids like Stripe's: from the time, the account, and random digits."""
     while True:
         tenths = int(time.time() * 10) % 16**5
-        # So many digits that no id comes twice: its event would have one effect, and two are awaited.
+        # With fewer digits, an id may come twice: one effect, where two are awaited.
         yield f"evt_1{tenths:05x}2eZvKY{secrets.token_hex(6)}"
 
 

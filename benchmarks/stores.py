@@ -14,7 +14,7 @@ from benchmarks.homes import run
 from benchmarks.running import Running
 from benchmarks.servers import Redis
 
-EVENT_ID = re.compile(r"evt_1[0-9a-f]{5}2eZvKYlo2C[0-9a-f]{8}")  # as load.new_ids makes them
+EVENT_ID = re.compile(r"evt_1[0-9a-f]{5}2eZvKY[0-9a-f]{12}")  # as load.new_ids makes them
 OWN_SCHEMAS = ("pg_catalog", "information_schema")
 
 
