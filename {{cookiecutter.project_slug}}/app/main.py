@@ -1,6 +1,6 @@
 """The application: `uvicorn app.main:app`.
 
-Add routes, dependencies, middlewares and exception handlers as in any FastAPI application.
+Add routes, dependencies, middleware and exception handlers as in any FastAPI application.
 """
 
 from fastapi import FastAPI
