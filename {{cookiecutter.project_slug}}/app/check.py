@@ -4,18 +4,15 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 
 import sqlalchemy as sa
 
-from app.database import NOW, is_sqlite, url
+from app.database import NOW
 from app.health import find_problem
-from app.inbox.engines import create_engine
-from app.inbox.inbox import Inbox
+from app.inbox.engines import create_engine, is_missing
 from app.inbox.table import webhook_events
 from app.inbox.writers import in_a_thread
-from app.processing.queue import Queue
-from app.schema import COMMAND
+from app.schema import NEVER_STARTED
 from app.settings import settings
 from app.webhooks.endpoint import Endpoint, check_handlers
 from app.webhooks.verifier import Verifier
@@ -60,11 +57,17 @@ async def findings() -> AsyncIterator[Finding]:
     for finding in database:
         yield finding
     try:
-        problem = await Queue(Inbox(), {}).problem()
+        problem = await _ask_broker()
     except SystemExit as refusal:
         problem = str(refusal)
     if problem is not None:
         yield Finding(Verdict.WRONG if problem else Verdict.FINE, "broker", problem)
+
+
+async def _ask_broker() -> str | None:
+    from app.processing.queue import broker_problem  # here, because a wrong setting refuses it
+
+    return await broker_problem()
 
 
 def _read_endpoints() -> list[Endpoint]:
@@ -85,9 +88,8 @@ def _look_at(endpoint: Endpoint) -> Finding:
 
 
 def _look_at_database() -> list[Finding]:
-    if is_sqlite and not Path(url.database or "").exists():  # to connect would make it
-        text = f"there is no {url.database}: run {COMMAND}, or go to the service's folder"
-        return [Finding(Verdict.WRONG, "database", text)]
+    if is_missing():
+        return [Finding(Verdict.WRONG, "database", NEVER_STARTED)]
     engine = create_engine()
     try:
         if problem := find_problem(engine):

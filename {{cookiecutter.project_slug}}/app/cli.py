@@ -12,7 +12,6 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import sqlalchemy as sa
@@ -20,14 +19,14 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from app.database import is_sqlite, url
+from app.database import is_sqlite
 from app.health import find_problem
 from app.inbox import history, retention
-from app.inbox.engines import create_engine, is_temporary, unusable
+from app.inbox.engines import create_engine, is_missing, is_temporary, unusable
 from app.inbox.table import webhook_events
 from app.logs import configure_logging
 from app.samples import sample, sample_files
-from app.schema import COMMAND, HISTORIES, SchemaUnusable, applied_revisions
+from app.schema import HISTORIES, NEVER_STARTED, SchemaUnusable, applied_revisions
 from app.schema import migrate as migrate_schema
 from app.webhooks.endpoint import Endpoint, nobody
 from app.webhooks.verifier import Verifier
@@ -35,10 +34,6 @@ from app.webhooks.verifier import Verifier
 FOLLOW_SECONDS = 1  # from one look to the next
 PAGE = 500  # events at a time: the service is not kept waiting
 SEND_TIMEOUT_SECONDS = 30
-NEVER_STARTED = (
-    "DATABASE_URL names a database without the table of events:"
-    f" run {COMMAND}, or go to the folder in which the service runs"
-)
 
 # What the engine notes for itself. The life of an event tells the same.
 INTERNAL = ("failures", "queued", "has_slot", "lost_started_at", "lost_worker")
@@ -74,8 +69,9 @@ def send(
             typer.echo(f"{made.event_id} {answer.status} {answer.read().decode()}".rstrip())
     except urllib.error.HTTPError as refusal:
         text = refusal.read().decode(errors="replace")
-        hint = f": is it this service that answers at {url}? See --url" * (refusal.code == 404)
-        raise SystemExit(f"{made.event_id} {refusal.code} {text}{hint}") from None
+        if refusal.code == 404:
+            text += f": is it this service that answers at {url}? See --url"
+        raise SystemExit(f"{made.event_id} {refusal.code} {text}") from None
     except (OSError, ValueError) as error:
         raise SystemExit(f"no service answers at {url}: {error}") from None
 
@@ -289,11 +285,12 @@ def check() -> None:
     """Look for what is wrong, and say what to do about it. Then the status is 1."""
 
     async def look() -> bool:
-        from app.check import Verdict, findings  # here, because a wrong setting refuses it
+        from app.check import Verdict, findings  # here, as only this command needs the service
 
         is_wrong = False
         async for each in findings():
-            typer.echo(f"{each.verdict:6}{each.what}: {each.text}".rstrip(": "))
+            line = f"{each.verdict:6}{each.what}"
+            typer.echo(f"{line}: {each.text}" if each.text else line)
             is_wrong = is_wrong or each.verdict is Verdict.WRONG
         return is_wrong
 
@@ -331,7 +328,7 @@ def _engine() -> Iterator[sa.Engine]:
     Raises:
         SystemExit: it cannot be used; the line says why.
     """
-    if is_sqlite and not Path(url.database or "").exists():
+    if is_missing():
         raise SystemExit(NEVER_STARTED)
     engine = create_engine()
     try:

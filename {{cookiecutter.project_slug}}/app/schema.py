@@ -24,6 +24,10 @@ from app.settings import settings
 
 ROOT = Path(__file__).parents[1]
 COMMAND = "python -m app migrate"
+NEVER_STARTED = (
+    "DATABASE_URL names a database without the table of events:"
+    f" run {COMMAND}, or go to the folder in which the service runs"
+)
 ENGINE_PREFIX = "webhook_"
 SCHEMA_LOCK = 453857734520  # any number, the same in all processes
 

@@ -2,6 +2,7 @@
 
 import sqlite3
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -79,6 +80,11 @@ def _configure_sqlite(connection: DBAPIConnection, _: object) -> None:
     with suppress(sqlite3.OperationalError):  # another process is changing it, for good
         cursor.execute("PRAGMA journal_mode = WAL")
     cursor.close()
+
+
+def is_missing() -> bool:
+    """Return whether SQLite's file does not exist. To connect would make it."""
+    return is_sqlite and not Path(url.database or "").exists()
 
 
 # What PostgreSQL says while it starts, ends, or has no connection left.

@@ -161,10 +161,12 @@ def _lifespan(endpoints: Endpoints) -> Callable[[FastAPI], Any]:
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Inbox]]:
         with _only_router(app, endpoints), pruning():
             inbox = Inbox(endpoints)
-            await inbox.open()
-            async with dispatching(inbox, endpoints):
-                yield {"inbox": inbox}
-            await inbox.close()
+            try:
+                await inbox.open()
+                async with dispatching(inbox, endpoints):
+                    yield {"inbox": inbox}
+            finally:
+                await inbox.close()
 
     return lifespan
 

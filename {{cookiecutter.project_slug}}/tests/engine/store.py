@@ -52,7 +52,6 @@ def locked(database: Database) -> Iterator[None]:
 def connect_to(url: sa.URL, patch: pytest.MonkeyPatch) -> None:
     """Make all later connections go to this database."""
     patch.setattr("app.inbox.engines.url", url)
-    patch.setattr("app.cli.url", url)
 
 
 async def until(condition: Callable[[], bool], seconds: float = 5) -> None:

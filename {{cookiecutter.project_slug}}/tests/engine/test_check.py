@@ -32,12 +32,12 @@ def own_endpoints(monkeypatch: pytest.MonkeyPatch, database: Database) -> Module
     module.endpoints = [endpoint()]
     monkeypatch.setitem(sys.modules, "app.endpoints", module)
     monkeypatch.setattr(check, "check_handlers", lambda _: None)
-    monkeypatch.setattr("app.check.Queue.problem", no_problem)
+    monkeypatch.setattr("app.processing.queue.broker_problem", no_problem)
     loaded: ModuleType = module
     return loaded
 
 
-async def no_problem(_: object) -> str:
+async def no_problem() -> str:
     return ""
 
 
@@ -103,10 +103,10 @@ async def test_clocks_that_differ_are_told(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 async def test_a_broker_that_is_away_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def problem(_: object) -> str:
+    async def problem() -> str:
         return "BROKER_URL: refused: is it running?"
 
-    monkeypatch.setattr("app.check.Queue.problem", problem)
+    monkeypatch.setattr("app.processing.queue.broker_problem", problem)
 
     assert "wrong broker: BROKER_URL: refused: is it running?" in await lines(1)
 
@@ -116,10 +116,10 @@ async def test_in_the_wrong_folder_no_database_is_made(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     missing = tmp_path / "inbox.db"
-    monkeypatch.setattr(check, "url", url.set(database=str(missing)))
+    connect_to(url.set(database=str(missing)), monkeypatch)
 
     [line] = [line for line in await lines(1) if line.startswith("wrong")]
-    assert line.startswith(f"wrong database: there is no {missing}: run python -m app migrate")
+    assert line.startswith("wrong database: DATABASE_URL names a database without the table of")
     assert not missing.exists()
 
 

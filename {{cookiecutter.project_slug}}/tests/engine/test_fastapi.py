@@ -38,7 +38,7 @@ from tests.engine.service import (
     handle,
     signed,
 )
-from tests.engine.store import stored
+from tests.engine.store import stored, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("database")]
 
@@ -112,10 +112,12 @@ async def test_a_router_that_is_included_twice_refuses_the_start() -> None:
     """The first one would bypass the guard of the second."""
     app = application()
     app.include_router(webhook_router([endpoint()]), dependencies=[Depends(deny)])
+    threads = set(threading.enumerate())
 
     with pytest.raises(SystemExit, match="/webhooks/test is there twice"):
         async with running(app):
             pytest.fail("it started")
+    await until(lambda: set(threading.enumerate()) <= threads)  # what had begun has ended
 
 
 async def test_a_verifier_can_be_overridden() -> None:
@@ -354,9 +356,8 @@ def test_a_script_can_enter_the_test_client_again_and_again_and_goes_on() -> Non
         with TestClient(app) as client:
             assert client.post(URL, content=body(), headers=signed(body())).status_code == 200
 
-    for thread in threading.enumerate():
-        if thread.name == "group commit":
-            thread.join(timeout=1)
+    for thread in set(threading.enumerate()) - threads:
+        thread.join(timeout=1)
     assert process_wide() == before
     assert set(threading.enumerate()) <= threads
 

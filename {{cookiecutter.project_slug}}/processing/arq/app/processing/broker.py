@@ -22,7 +22,6 @@ from app.settings import Settings, load
 
 USABLE = "redis://:password@host:6379"
 CONNECT_SECONDS = 5
-ANSWER_SECONDS = 5
 RETRY_SECONDS = 1
 FOR_EVER = 1_000_000_000  # attempts to connect
 
@@ -86,22 +85,12 @@ async def connect() -> ArqRedis:
     """Return a connection for publishing. It fails at once, because the dispatcher tries again."""
     once = redis_settings()
     once.conn_retries = 0
-    redis = await create_pool(
+    return await create_pool(
         once,
         default_queue_name=settings.queue_name,
         job_serializer=to_json,
         job_deserializer=json.loads,
     )
-    await limit_answers(redis)
-    return redis
-
-
-async def limit_answers(redis: ArqRedis) -> None:
-    """Limit how long Redis may take to answer. arq has no setting for that, and waits for ever."""
-    redis.connection_pool.connection_kwargs["socket_timeout"] = ANSWER_SECONDS
-    await redis.connection_pool.disconnect()
-    redis.connection_pool.reset()  # type: ignore[no-untyped-call]
-    # The connections that are made from now on have the limit.
 
 
 def for_workers() -> RedisSettings:

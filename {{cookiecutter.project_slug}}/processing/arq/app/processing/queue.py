@@ -21,6 +21,21 @@ PUBLISH_SECONDS = 5
 CLOCK_SECONDS = 3600
 
 
+async def broker_problem() -> str | None:
+    """Return why Redis cannot be used; "" if it can.
+
+    Raises:
+        SystemExit: `BROKER_URL` cannot be used.
+    """
+    try:
+        async with asyncio.timeout(PUBLISH_SECONDS):
+            redis = await connect()
+            await redis.aclose()
+    except (RedisError, OSError) as error:
+        return f"BROKER_URL: {str(error) or 'Redis does not answer'}: is it running?"
+    return ""
+
+
 class Queue:
     """Publishes messages. Workers handle the events.
 
@@ -55,17 +70,6 @@ class Queue:
             await self._inbox.undispatch(references)
             raise
         return len(references)
-
-    async def problem(self) -> str:
-        """Return why Redis cannot be used; "" if it can."""
-        try:
-            async with asyncio.timeout(PUBLISH_SECONDS):
-                await (await self._connect()).ping()
-        except (RedisError, OSError) as error:
-            return f"BROKER_URL: {error or 'Redis does not answer'}: is it running?"
-        finally:
-            await self.close()
-        return ""
 
     async def close(self) -> None:
         """Disconnect from Redis."""

@@ -14,13 +14,12 @@ from arq import ArqRedis, create_pool
 from arq.worker import Worker, create_worker
 from fakeredis import TcpFakeServer
 from redis.exceptions import ConnectionError as RedisDown
-from redis.exceptions import TimeoutError as RedisTimeout
 from redis.exceptions import WatchError
 
 from app.events import Event
 from app.inbox.inbox import Inbox, Reference
 from app.processing import broker
-from app.processing.queue import Queue
+from app.processing.queue import Queue, broker_problem
 from app.processing.worker import END_SECONDS, bound_the_end, make_worker
 from app.settings import settings
 from app.webhooks.endpoint import Handler, by_name
@@ -166,12 +165,14 @@ async def test_without_redis_the_events_are_due_again_at_once(
 
 
 async def test_the_check_says_whether_redis_answers(
-    queue: Queue, monkeypatch: pytest.MonkeyPatch
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert await queue.problem() == ""
+    assert await broker_problem() == ""
     monkeypatch.setattr(broker.settings, "broker_url", "redis://:secret@127.0.0.1:1")
 
-    assert re.fullmatch(r"BROKER_URL: Error 111 .*: is it running\?", await queue.problem())
+    problem = await broker_problem()
+    assert problem is not None
+    assert re.fullmatch(r"BROKER_URL: Error 111 .*: is it running\?", problem)
 
 
 async def test_what_redis_refuses_is_due_again_at_once(
@@ -271,27 +272,6 @@ async def test_a_worker_that_is_to_end_connects_to_nothing_again() -> None:
 
     with pytest.raises(asyncio.CancelledError):
         await asyncio.create_task(retry.call_with_retry(execute, fail))
-
-
-async def test_a_redis_that_does_not_answer_is_not_waited_for(
-    redis: ArqRedis, redis_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    is_over = asyncio.Event()
-
-    async def say_nothing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await is_over.wait()
-        writer.close()
-
-    server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
-    monkeypatch.setattr(broker, "ANSWER_SECONDS", 0.05)
-    await broker.limit_answers(redis)
-    redis.connection_pool.connection_kwargs["port"] = server.sockets[0].getsockname()[1]
-
-    with pytest.raises(RedisTimeout):
-        async with asyncio.timeout(2):
-            await redis.ping()
-    is_over.set()
-    server.close()
 
 
 async def test_the_end_of_a_worker_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

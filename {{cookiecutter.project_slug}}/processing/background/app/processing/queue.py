@@ -10,6 +10,11 @@ from app.webhooks.endpoint import Endpoints
 RELEASE_SECONDS = 5  # for cancelled attempts to be released
 
 
+async def broker_problem() -> str | None:
+    """Return None: there is no broker."""
+    return None
+
+
 class Queue:
     """Handles events in the web process, at most `CONCURRENCY` of them at a time."""
 
@@ -27,10 +32,6 @@ class Queue:
             self._running.add(task)
             task.add_done_callback(self._ended)
         return len(claims)
-
-    async def problem(self) -> str | None:
-        """Return None: there is no broker that could be away."""
-        return None
 
     async def close(self) -> None:
         """Let handlers run for `GRACE_PERIOD_SECONDS`, and cancel those that are left."""

@@ -7,12 +7,32 @@ broker may lose messages, or deliver them twice.
 import asyncio
 from collections.abc import Sequence
 
+from celery import Celery
+from kombu.connection import Connection
 from kombu.exceptions import OperationalError
 from kombu.messaging import Producer
 
 from app.inbox.inbox import QUEUE_WINDOW, Inbox, Reference
 from app.processing.broker import ATTEMPT, make_celery
 from app.webhooks.endpoint import Endpoints
+
+
+async def broker_problem() -> str | None:
+    """Return why the broker cannot be used; "" if it can."""
+    try:
+        connection = await asyncio.to_thread(_connect, make_celery())
+    except (OperationalError, OSError) as error:
+        return f"BROKER_URL: {error}: is it running?"
+    connection.collect()  # type: ignore[no-untyped-call]
+    return ""
+
+
+def _connect(celery: Celery) -> Connection:
+    connection: Connection = celery.connection_for_write()
+    connection.ensure_connection(  # type: ignore[no-untyped-call]
+        max_retries=1, interval_start=0
+    )
+    return connection
 
 
 class Queue:
@@ -42,24 +62,13 @@ class Queue:
             raise
         return len(references)
 
-    async def problem(self) -> str:
-        """Return why the broker cannot be used; "" if it can."""
-        try:
-            await asyncio.to_thread(self._connect)
-        except (OperationalError, OSError) as error:
-            return f"BROKER_URL: {error}: is it running?"
-        finally:
-            await self.close()
-        return ""
-
     async def close(self) -> None:
         """Disconnect from the broker."""
         await asyncio.to_thread(self._disconnect)
 
     def _connect(self) -> Producer:
         if self._producer is None:
-            connection = self._celery.connection_for_write()
-            connection.ensure_connection(max_retries=1, interval_start=0)
+            connection = _connect(self._celery)
             self._producer = self._celery.amqp.Producer(connection)
         return self._producer
 

@@ -15,7 +15,7 @@ import pytest
 
 from app.inbox.inbox import Inbox
 from app.processing import broker
-from app.processing.queue import Queue
+from app.processing.queue import Queue, broker_problem
 from tests.delivery import Database
 from tests.engine.service import delivery
 from tests.engine.store import make_due, stored
@@ -118,12 +118,13 @@ async def test_without_a_broker_the_events_are_due_again_at_once(
 
 
 async def test_the_check_says_whether_the_broker_answers(
-    queue: Queue, monkeypatch: pytest.MonkeyPatch
+    folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert await queue.problem() == ""
+    assert await broker_problem() == ""
     monkeypatch.setattr(broker, "url", "amqp://user:secret@127.0.0.1:1")
 
-    problem = await Queue(Inbox(), {}).problem()
+    problem = await broker_problem()
+    assert problem is not None
     assert problem.startswith("BROKER_URL: ")
     assert problem.endswith(": is it running?")
     assert "secret" not in problem
