@@ -67,7 +67,10 @@ def test_two_endpoints_of_one_name_are_refused() -> None:
 
 
 def test_one_handler_may_have_several_endpoints() -> None:
-    webhook_router([endpoint(name="one"), endpoint(name="two")])
+    router = webhook_router([endpoint(name="one"), endpoint(name="two")])
+
+    assert router.url_path_for("one") == "/webhooks/one"
+    assert router.url_path_for("two") == "/webhooks/two"
 
 
 @pytest.fixture

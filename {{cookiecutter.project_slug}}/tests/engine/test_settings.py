@@ -74,10 +74,14 @@ def test_production_does_not_start_without_a_usable_secret(
     assert str(refusal.value) == problem
 
 
-def test_production_starts_with_real_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_production_starts_with_real_secrets(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(settings, "environment", "production")
 
     start(*REAL)
+
+    assert caplog.records == []
 
 
 def test_in_development_a_warning_will_do(caplog: pytest.LogCaptureFixture) -> None:
