@@ -13,6 +13,6 @@ if os.path.isdir("app/handlers"):
 if found:
     sys.exit(
         f"{os.path.basename(os.getcwd())} is not empty, and nothing in it was changed:"
-        " generate into another folder, or update the project as its README.md says."
+        " generate into another folder, or update the project as its docs/update.md says."
         f" It holds {', '.join(found)}"
     )

@@ -57,6 +57,18 @@ class Variant:
         return str(FACTS[self.processing]["worker"])
 
 
+# The documentation of a project, in the order in which it is read.
+PAGES = [
+    "README.md",
+    "docs/handlers.md",
+    "docs/provider.md",
+    "docs/endpoints.md",
+    "docs/reference.md",
+    "docs/operate.md",
+    "docs/deploy.md",
+    "docs/update.md",
+]
+
 VARIANTS = [Variant(*pair) for pair in product(CHOICES["provider"], CHOICES["processing"])]
 
 
@@ -117,6 +129,10 @@ class Project:
 
     def read(self, file: str) -> str:
         return (self.path / file).read_bytes().decode()
+
+    def guide(self) -> str:
+        """Return its whole documentation: the README, and after it the other pages."""
+        return "\n".join(self.read(page) for page in PAGES)
 
     def write(self, file: str, text: str) -> None:
         path = self.path / file

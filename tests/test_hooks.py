@@ -232,7 +232,7 @@ def test_generating_over_a_project_is_refused_and_changes_nothing(
     assert everything(folder) == before
     (line,) = done.stderr.splitlines()
     assert line.startswith("my-webhooks is not empty")
-    assert "update the project as its README.md says" in line
+    assert "update the project as its docs/update.md says" in line
     assert "app/handlers/stripe.py" in line
 
 

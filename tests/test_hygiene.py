@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import re
 from fnmatch import fnmatch
 from itertools import product
@@ -16,6 +17,7 @@ from project import (
     CHOICES,
     CONFIG,
     FACTS,
+    PAGES,
     PROMPTS,
     QUESTIONS,
     ROOT,
@@ -357,8 +359,8 @@ def test_the_settings_that_are_shown_for_other_senders_are_those_that_are_tested
     baked: Baked,
 ) -> None:
     project = baked(Variant("custom", "background"))
-    _, _, section = project.read("README.md").partition("### Settings for twelve senders\n")
-    section, _, _ = section.partition("\n### ")
+    _, _, section = project.read("docs/provider.md").partition("## Settings for twelve senders\n")
+    section, _, _ = section.partition("\n## ")
     rows = re.findall(r"^\| \[(.+)\]\(https://\S+\) \| (.+) \|$", section, re.MULTILINE)
     shown = {
         sender: {name.lower(): value for name, value in re.findall(r"`([A-Z_]+)=(.+?)`", settings)}
@@ -372,6 +374,36 @@ def test_the_settings_that_are_shown_for_other_senders_are_those_that_are_tested
     ]
     assert shown == tested
     assert len(shown) == 12
+
+
+def test_the_pages_of_the_documentation_are_known_and_linked(project: Project) -> None:
+    assert {file for file in project.files if file.endswith(".md")} == set(PAGES)
+    readme = project.read("README.md")
+    assert [page for page in PAGES[1:] if f"({page})" not in readme] == []
+
+
+def test_no_link_within_the_documentation_dangles(project: Project) -> None:
+    anchors = {page: anchors_of(project.read(page)) for page in PAGES}
+    for page in PAGES:
+        for target, _, anchor in links_of(project.read(page)):
+            file = PurePosixPath(os.path.normpath(PurePosixPath(page).parent / target))
+            linked = file.as_posix() if target else page
+            assert linked in project.files, f"{page} links to {target}"
+            if anchor:
+                assert anchor in anchors[linked], f"{page} links to {target}#{anchor}"
+
+
+def anchors_of(markdown: str) -> set[str]:
+    """Return what links to the headings of a page are called."""
+    text = re.sub(r"^ *```.*?^ *```$", "", markdown, flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", each.strip().lower()).replace(" ", "-") for each in headings}
+
+
+def links_of(markdown: str) -> list[tuple[str, str, str]]:
+    """Return the links within the documentation, as target, "#" or "", and anchor."""
+    targets = re.findall(r"\]\((?!https?:)([^)\s]+)\)", markdown)
+    return [target.partition("#") for target in targets]
 
 
 def test_every_test_that_a_document_names_exists() -> None:

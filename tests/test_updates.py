@@ -1,6 +1,7 @@
 """A project that was edited takes over what has changed in the template since.
 
-Its README shows two ways, one with cruft and one with git alone. Their commands are run here.
+docs/update.md of a project shows two ways, one with cruft and one with git alone. Their commands
+are run here.
 """
 
 import subprocess
@@ -244,8 +245,8 @@ def test_cruft_shows_no_secret(template: Folder) -> None:
     assert "whsec" not in difference
 
 
-def test_the_readme_of_a_project_shows_these_commands(baked: Baked) -> None:
-    shown = baked(VARIANTS[0]).read("README.md").splitlines()
+def test_the_documentation_of_a_project_shows_these_commands(baked: Baked) -> None:
+    shown = baked(VARIANTS[0]).read("docs/update.md").splitlines()
     commands = [
         *FIRST_COMMIT,
         *LINK_TO_CRUFT,

@@ -1,4 +1,4 @@
-"""A service gets further providers by copying, as the README of a project says."""
+"""A service gets further providers by copying, as docs/endpoints.md of a project says."""
 
 import ast
 import json
@@ -11,7 +11,7 @@ from live.processes import wait_for
 from project import FACTS, Project, Variant, bake
 
 from readme.terminal import Terminal
-from readme.test_readme import README, fences
+from readme.test_readme import fences
 
 MINE = Variant("stripe", "background")
 OTHERS = [Variant("github", "background"), Variant("custom", "background")]
@@ -44,7 +44,7 @@ def test_one_service_receives_from_three_providers(install: Install, tmp_path: P
 
 def add(variant: Variant, project: Project, terminal: Terminal, folder: Path) -> None:
     """Do what the section says, but for testing and sending: that is done once for all."""
-    copying, finishing = commands(project.read(README), variant.module)
+    copying, finishing = commands(project.read("docs/endpoints.md"), variant.module)
     assert copying.pop(0).startswith("uvx cookiecutter ")
     folder = folder / variant.provider
     other = bake(folder, **variant.answers)
@@ -65,10 +65,10 @@ def add(variant: Variant, project: Project, terminal: Terminal, folder: Path) ->
             terminal.type(line)
 
 
-def commands(readme: str, module: str) -> list[list[str]]:
+def commands(page: str, module: str) -> list[list[str]]:
     """Return the commands of each fence in the section."""
-    _, _, section = readme.partition("### Another provider\n")
-    section, _, _ = section.partition("\n### ")
+    _, _, section = page.partition("## Another provider\n")
+    section, _, _ = section.partition("\n## ")
     return [fence.body.replace("NAME", module).splitlines() for fence in fences(section)]
 
 

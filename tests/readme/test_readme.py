@@ -1,4 +1,4 @@
-"""Every command that a README shows can be typed, from top to bottom, in one terminal.
+"""Every command that is documented can be typed, page after page, in one terminal.
 
 What is fenced as `sh` is run; what cannot be run here is fenced as `sh no-run`. A line that starts
 a server leaves it running, until a later line starts it anew.
@@ -74,14 +74,14 @@ def test_the_commands_of_the_templates_readme_work(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("variant", TYPED, ids=str)
-def test_the_commands_of_a_projects_readme_work(
+def test_the_commands_of_a_projects_documentation_work(
     variant: Variant, install: Install, tmp_path: Path
 ) -> None:
     if variant.processing == "arq":
         REDIS.require()
     project = bake(tmp_path, **variant.answers)
     project.share_environment(install(variant).path / ".venv")
-    text = project.read(README)
+    text = project.guide()
     assert commands(text)
     with Terminal(project.path) as terminal:
         type_all(text, terminal)
@@ -89,14 +89,14 @@ def test_the_commands_of_a_projects_readme_work(
 
 def test_the_projects_whose_commands_are_typed_have_all_commands(baked: Baked) -> None:
     typed, all_there_are = (
-        {command for variant in variants for command in commands(baked(variant).read(README))}
+        {command for variant in variants for command in commands(baked(variant).guide())}
         for variants in (TYPED, VARIANTS)
     )
     assert typed == all_there_are
 
 
 def test_no_command_escapes_these_tests_by_another_name(project: Project) -> None:
-    for text in (project.read(README), (ROOT / README).read_text(encoding="utf-8")):
+    for text in (project.guide(), (ROOT / README).read_text(encoding="utf-8")):
         infos = [fence.info for fence in fences(text)]
         assert "" not in infos, "say what is in each fenced block"
         assert {info.split()[0].lower() for info in infos} & SHELLS == set(), "write sh"

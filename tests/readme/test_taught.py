@@ -1,4 +1,4 @@
-"""What a project's README teaches about handlers works as it stands there."""
+"""What a project's documentation teaches about handlers works as it stands there."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 from conftest import Install
 from project import CHOICES, Variant, bake
 
-from readme.test_readme import README, fences
+from readme.test_readme import fences
 
 SERVICE = "app/services/payments.py"
 TEST = "tests/handlers/test_payments.py"
@@ -20,10 +20,10 @@ def test_the_handler_that_the_readme_shows_passes_the_test_that_it_shows(
     variant = Variant(provider, "background")
     project = bake(tmp_path / "taught", **variant.answers)
     project.share_environment(install(variant).environment)
-    shown = [fence.body for fence in fences(project.read(README))]
+    shown = [fence.body for fence in fences(project.guide())]
     parts = ("metadata,\n", "await payments.keep", "async def test_a_payment")
     service, case, test = (_only(shown, part) for part in parts)
-    [sample] = re.findall(rf"`tests/fixtures/{provider}/([\w./%]+)\.json`", project.read(README))
+    [sample] = re.findall(rf"`tests/fixtures/{provider}/([\w./%]+)\.json`", project.guide())
     [sample_body] = [body for body in shown if body.startswith("{") and "19" in body]
 
     handler = f"app/handlers/{variant.module}.py"

@@ -1,10 +1,10 @@
-"""A verifier that the README of a project shows does what the README says of it."""
+"""A verifier that the documentation of a project shows does what it says."""
 
 import pytest
 from conftest import Install
 from project import Variant
 
-from readme.test_readme import README, fences
+from readme.test_readme import fences
 
 ZOOM = """
 import hashlib
@@ -106,7 +106,7 @@ def test_a_verifier_can_be_written_as_the_readme_shows_it(
 ) -> None:
     project = install(Variant(provider, "background"))
     definition = f"class {module.title()}("
-    [shown] = [each.body for each in fences(project.read(README)) if definition in each.body]
+    [shown] = [each.body for each in fences(project.guide()) if definition in each.body]
     verifier, test = f"app/webhooks/{module}.py", f"tests/engine/test_{module}.py"
     try:
         project.write(verifier, shown)

@@ -1,1 +1,1 @@
-"""The inspector: pages that show the events, and replay them. README.md says how to remove it."""
+"""The inspector: pages that show events and replay them. docs/operate.md says how to remove it."""

@@ -152,7 +152,7 @@ def reused_ids(engine: sa.Engine) -> list[str]:
 
 
 async def test_the_revisions_build_the_tables_that_the_code_describes(empty: sa.Engine) -> None:
-    """If this fails, a table was changed without a revision: see the README."""
+    """If this fails, a table was changed without a revision: see docs/handlers.md."""
     migrate()
     of_revisions = described(empty), reused_ids(empty)
     for history in reversed(HISTORIES):

@@ -1,7 +1,7 @@
-"""The settings that the README names for other senders fit what those document.
+"""The settings that docs/provider.md names for other senders fit what those document.
 
 Requests are made here as each sender's documentation says, and not by the service. The links are
-in the README.
+on that page.
 """
 
 import base64
